@@ -1,0 +1,101 @@
+"""Every setting of the service. Each is an environment variable of the same name, and is read here alone."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from taskproject import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG = environment.flag("DEBUG")
+# Nothing that outlives a start is signed with it.
+SECRET_KEY = environment.text("SECRET_KEY") or secrets.token_urlsafe(50)
+ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+
+TASK_THREADS = environment.integer("TASK_THREADS", 64)
+TASK_QUEUE_LIMIT = environment.integer("TASK_QUEUE_LIMIT", 10_000)
+TASK_STEP_SECONDS = environment.seconds("TASK_STEP_SECONDS", 1)
+TASK_FILES_ROOT = environment.text("TASK_FILES_ROOT", "files")
+TASK_KINDS = environment.words("TASK_KINDS")
+TASK_MAX_BODY_BYTES = environment.integer("TASK_MAX_BODY_BYTES", 65_536)
+
+ROOT_URLCONF = "taskproject.urls"
+WSGI_APPLICATION = "taskproject.wsgi.application"
+APPEND_SLASH = False  # tasks.urls takes a path with and without its trailing slash
+USE_TZ = True
+DATABASES: dict[str, Any] = {}
+# A form is refused past the same size as JSON.
+DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
+
+INSTALLED_APPS = [
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "tasks",
+]
+
+MIDDLEWARE = [
+    "tasks.rest.problems.ProblemMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django.middleware.common.CommonMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    },
+]
+
+STATIC_URL = "static/"
+# Served from the installed packages, so that nobody has to run collectstatic.
+WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": BASE_DIR / TASK_FILES_ROOT, "allow_overwrite": True},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_PARSER_CLASSES": [
+        "tasks.rest.parsers.JSONParser",
+        "tasks.rest.parsers.FormParser",
+        "tasks.rest.parsers.MultiPartParser",
+    ],
+    "DEFAULT_RENDERER_CLASSES": [
+        "tasks.rest.renderers.JSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks.rest.negotiation.ContentNegotiation",
+    "DEFAULT_SCHEMA_CLASS": "tasks.rest.schema.AutoSchema",
+    "EXCEPTION_HANDLER": "tasks.rest.problems.exception_handler",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Tasks",
+    "DESCRIPTION": "Start long work, get an answer at once, ask for the result later.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_PUBLIC": True,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"tasks": {"handlers": ["console"], "level": "INFO"}},
+}

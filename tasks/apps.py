@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+
+from tasks.kinds import get_kinds
+
+
+class TasksConfig(AppConfig):
+    name = "tasks"
+
+    def ready(self) -> None:
+        get_kinds()  # a kind that cannot work stops the start

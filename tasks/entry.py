@@ -1,0 +1,110 @@
+"""The task entry and its state machine: which state may follow which is decided here alone."""
+
+import enum
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from tasks.exceptions import StaleAttempt, TaskAlreadyFinished
+
+
+class Status(enum.StrEnum):
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """Why an attempt failed: a stable code for programs, a sentence for people."""
+
+    code: str
+    detail: str
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEntry:
+    """One task, at one moment. A method that changes it returns the next entry and leaves this one as it is.
+
+    `started_at` is None while the task waits for a worker. `attempt` counts the claims so far. `version` grows
+    by one with each change. `input` and `result` hold JSON values.
+    """
+
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+    kind: str
+    name: str
+    input: dict[str, Any] = field(default_factory=dict)
+    status: Status = Status.PENDING
+    file_name: str = ""
+    progress: int = 0
+    message: str = ""
+    result: Any = None
+    error: TaskFailure | None = None
+    attempt: int = 0
+    version: int = 1
+    created_at: datetime = field(default_factory=_now)
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status is not Status.PENDING
+
+    @property
+    def file_path(self) -> str:
+        """Where this server serves the result file; empty until the task is completed, and if it has none."""
+        return f"files/{self.file_name}" if self.file_name and self.status is Status.COMPLETED else ""
+
+    def claimed(self) -> Self:
+        """A worker begins the next attempt. Raises StaleAttempt where one is running already."""
+        self._require_pending()
+        if self.started_at is not None:
+            raise StaleAttempt
+        return self._next(attempt=self.attempt + 1, started_at=_now())
+
+    def storing(self, attempt: int, file_name: str) -> Self:
+        """The running attempt is about to write its result file."""
+        self._require_running(attempt)
+        return self if file_name == self.file_name else self._next(file_name=file_name)
+
+    def progressed(self, attempt: int, percent: int, message: str) -> Self:
+        """The running attempt is `percent` of the way; a lower number than before leaves it where it was."""
+        self._require_running(attempt)
+        return self._next(progress=max(self.progress, min(percent, 100)), message=message)
+
+    def completed(self, attempt: int, result: Any) -> Self:
+        self._require_running(attempt)
+        return self._end(Status.COMPLETED, progress=100, result=result, error=None)
+
+    def failed(self, attempt: int, error: TaskFailure) -> Self:
+        """The attempt failed and no other follows; `attempt` may also be the last one of a task that waits."""
+        self._require_pending()
+        self._require_attempt(attempt)
+        return self._end(Status.FAILED, error=error)
+
+    def _end(self, status: Status, **changes: Any) -> Self:
+        return self._next(status=status, finished_at=_now(), **changes)
+
+    def _next(self, **changes: Any) -> Self:
+        return replace(self, version=self.version + 1, **changes)
+
+    def _require_pending(self) -> None:
+        if self.ended:
+            raise TaskAlreadyFinished
+
+    def _require_attempt(self, attempt: int) -> None:
+        if attempt != self.attempt:
+            raise StaleAttempt
+
+    def _require_running(self, attempt: int) -> None:
+        self._require_pending()
+        self._require_attempt(attempt)
+        if self.started_at is None:
+            raise StaleAttempt

@@ -1,0 +1,22 @@
+"""What JSON can hold, exactly as a client will read it."""
+
+import json
+from typing import Any
+
+import orjson
+
+
+def as_json(value: Any) -> Any:
+    """A copy of `value` made of JSON values alone. Raises TypeError or ValueError where JSON cannot hold it.
+
+    RFC 8259 knows neither NaN nor Infinity, and only strings as keys; a whole number must fit 64 bits.
+    """
+    copy = orjson.loads(orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS))
+    json.dumps(value, allow_nan=False)  # orjson writes null for NaN, and a string for a UUID
+    return copy
+
+
+def readable(text: str, length: int) -> str:
+    """`text` without what UTF-8 cannot hold, cut to `length` characters."""
+    clean = text.encode("utf-8", "replace").decode()
+    return clean if len(clean) <= length else clean[: length - 1] + "…"

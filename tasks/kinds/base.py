@@ -1,0 +1,78 @@
+"""What a kind of task is: a name, a payload, and the function that does the work."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from rest_framework import serializers
+
+from tasks.entry import TaskEntry
+from tasks.job import Job
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_NAME_LENGTH = 50
+
+
+class NameField(serializers.CharField):
+    """Text a person can read on one line; a number is no name."""
+
+    default_error_messages = {
+        "invalid": "Send a string.",
+        "control": "Leave out control characters, line breaks and tabs among them.",
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        if not data.isprintable() and any(unicodedata.category(character) == "Cc" for character in data):
+            self.fail("control")
+        return super().to_internal_value(data)
+
+
+class TaskPayload(serializers.Serializer[Any]):
+    """What a client sends to create a task. A kind adds fields of its own; they become the entry's `input`."""
+
+    name = NameField(max_length=255, help_text="What to call the task; shown wherever the task is shown.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """A kind of task; `/create-<name>` and `/poll-<name>/<id>` follow from it.
+
+    `name` is lower-case words joined by hyphens; entries are stored under it, so it outlives any renaming of the
+    code. `process(job, payload)` does the work: `payload` is the entry's `input`, what it returns becomes the
+    `result` (a JSON value), and an exception makes the task failed, with the exception's text for its client.
+
+    Raises ImproperlyConfigured for a name or a payload that cannot work.
+    """
+
+    name: str
+    process: Callable[[Job, dict[str, Any]], Any]
+    payload: type[TaskPayload] = TaskPayload
+    _serializer: TaskPayload = field(init=False, repr=False, compare=False)
+    _takes_input: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or len(self.name) > _NAME_LENGTH or not _NAME.fullmatch(self.name):
+            raise ImproperlyConfigured(
+                f"{self.name!r} cannot name a kind of task: use lower-case words joined by hyphens, "
+                f"as in 'prime-count', {_NAME_LENGTH} characters at most."
+            )
+        if not (isinstance(self.payload, type) and issubclass(self.payload, TaskPayload)):
+            raise ImproperlyConfigured(
+                f"The payload of the kind {self.name!r} must be a class that extends tasks.kinds.base.TaskPayload."
+            )
+        # One instance serves every request: validating leaves nothing behind in it.
+        serializer = self.payload()
+        object.__setattr__(self, "_serializer", serializer)
+        object.__setattr__(self, "_takes_input", len(serializer.fields) > 1)
+
+    def new_entry(self, data: Any) -> TaskEntry:
+        """A pending entry for what a client sent. Raises rest_framework's ValidationError."""
+        valid = self._serializer.run_validation(data)
+        values = self._serializer.to_representation(valid) if self._takes_input else {}
+        values.pop("name", None)
+        return TaskEntry(kind=self.name, name=valid["name"], input=values)

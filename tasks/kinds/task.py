@@ -1,0 +1,22 @@
+"""Kind `task`: two slow steps, each of which writes the task's result file."""
+
+import time
+from typing import Any
+
+import orjson
+from django.conf import settings
+
+from tasks.job import Job
+from tasks.kinds.base import TaskKind
+
+
+def process(job: Job, payload: dict[str, Any]) -> None:  # noqa: ARG001 - it takes no input but its name
+    steps: dict[str, str] = {}
+    for number, ordinal in enumerate(("first", "second"), start=1):
+        time.sleep(settings.TASK_STEP_SECONDS)
+        steps[str(number)] = f"{ordinal} step for {job.id}"
+        job.save_file(orjson.dumps(steps), suffix=".json")
+        job.progress(50 * number, f"{ordinal} step done")
+
+
+TASK = TaskKind(name="task", process=process)

@@ -1,0 +1,86 @@
+"""Every error as application/problem+json (RFC 9457), with a sentence that says what to do."""
+
+import logging
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from django.core.exceptions import BadRequest, DisallowedHost, RequestDataTooBig, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from tasks.exceptions import DispatcherFull, TaskNotFound
+from tasks.rest.parsers import BodyTooLarge
+from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
+
+logger = logging.getLogger(__name__)
+
+
+def problem(status: int, detail: str, **more: Any) -> dict[str, Any]:
+    """The members of RFC 9457; `about:blank` says that the status alone is the type."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
+    """REST framework's hook: the answer to anything that a view raises."""
+    headers: dict[str, str] = {}
+    match error:
+        case exceptions.ValidationError():
+            errors = error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}
+            body = problem(400, "Mend the fields that `errors` names and send the task again.", errors=errors)
+        case exceptions.MethodNotAllowed():
+            allowed = ", ".join(context["view"].allowed_methods)
+            headers["Allow"] = allowed
+            body = problem(405, f"Use one of the methods that this address takes: {allowed}.")
+        case exceptions.UnsupportedMediaType():
+            body = problem(415, f"Send {_media_types(context['view'].parser_classes)}.")
+        case exceptions.NotAcceptable():
+            offered = _media_types(context["view"].renderer_classes)
+            body = problem(406, f"Ask for {offered} in `Accept`, or leave that header out.")
+        case exceptions.APIException():
+            body = problem(error.status_code, str(error.detail))
+        case TaskNotFound():
+            body = problem(404, f"{error} Check the id, or create the task again.")
+        case DispatcherFull():
+            headers["Retry-After"] = str(error.retry_after)
+            body = problem(503, f"{error} Nothing was stored; try again in {error.retry_after} seconds.")
+        case Http404():
+            body = problem(404, "There is nothing at this address; /docs lists those that there are.")
+        case RequestDataTooBig():
+            body = problem(413, str(BodyTooLarge().detail))
+        case SuspiciousOperation() | BadRequest():
+            body = problem(400, "Send a request that this server can read: see /docs.")
+        case _:
+            logger.error("A request crashed: %s", context["request"].path, exc_info=error)
+            body = problem(500, "Something is wrong in this server and was logged; try again later.")
+    return Response(body, status=body["status"], headers=headers)
+
+
+class ProblemMiddleware:
+    """Answers what goes wrong outside the views of REST framework; with DEBUG on, too."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            request.get_host()
+        except DisallowedHost as error:
+            logger.warning("%s", error)
+            return _response(problem(400, "Use a host name that ALLOWED_HOSTS of this server lists."))
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        answer = exception_handler(error, {"request": request})
+        return _response(answer.data)
+
+
+def _response(body: dict[str, Any]) -> HttpResponse:
+    return HttpResponse(orjson.dumps(body), status=body["status"], content_type=PROBLEM_MEDIA_TYPE)
+
+
+def _media_types(classes: list[Any]) -> str:
+    return " or ".join(dict.fromkeys(one.media_type for one in classes))

@@ -1,0 +1,31 @@
+"""JSON out, by orjson."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from rest_framework.renderers import BaseRenderer
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+_OPTIONS = orjson.OPT_UTC_Z
+
+
+class JSONRenderer(BaseRenderer):
+    """Also what the browsable API shows. An error goes out as problem+json (RFC 9457)."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+    render_style = "text"
+
+    def render(
+        self,
+        data: Any,
+        accepted_media_type: str | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        context = renderer_context or {}
+        response = context.get("response")
+        if response is not None and response.exception and response.accepted_renderer is self:
+            response["Content-Type"] = PROBLEM_MEDIA_TYPE
+        return orjson.dumps(data, option=_OPTIONS | orjson.OPT_INDENT_2 if context.get("indent") else _OPTIONS)

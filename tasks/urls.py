@@ -1,0 +1,26 @@
+"""The addresses: one pair for each kind, then what all kinds share."""
+
+from django.urls import URLPattern, re_path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+
+from tasks.kinds import get_kinds
+from tasks.kinds.base import TaskKind
+from tasks.views import CreateView, FileView, NotFoundView, PollView
+
+
+def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
+    """`create-<kind>` and `poll-<kind>/<id>`; each path is also its route's name."""
+    create, poll = f"create-{kind.name}", f"poll-{kind.name}"
+    return [
+        re_path(rf"^{create}/?$", CreateView.as_view(kind=kind), name=create),
+        re_path(rf"^{poll}/(?P<task_id>[^/]+)/?$", PollView.as_view(kind=kind), name=poll),
+    ]
+
+
+urlpatterns = [
+    *(pattern for kind in get_kinds().values() for pattern in endpoint_pair(kind)),
+    re_path(r"^files/(?P<name>[^/]+)/?$", FileView.as_view(), name="files"),
+    re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(), name="schema"),
+    re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    re_path(r"", NotFoundView.as_view()),
+]

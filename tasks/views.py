@@ -1,0 +1,108 @@
+"""The endpoints: validate, call, answer."""
+
+import re
+import uuid
+from typing import Any
+
+from django.core.files.storage import default_storage
+from django.http import FileResponse
+from django.urls import get_script_prefix
+from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tasks.dispatcher import get_dispatcher
+from tasks.exceptions import DispatcherFull, TaskNotFound
+from tasks.kinds.base import TaskKind, TaskPayload
+from tasks.registry import get_registry
+from tasks.serializers import EntrySerializer
+
+_RETRY_AFTER = "1"
+_entry = EntrySerializer()
+
+
+class CreateView(APIView):
+    """Start a task. The answer comes at once, before any work is done."""
+
+    kind: TaskKind = None  # type: ignore[assignment]  # as_view(kind=...) gives it
+
+    def post(self, request: Request) -> Response:
+        """Start a task. The answer comes at once: the new entry, `pending`, and in `Location` where to poll it."""
+        entry = self.kind.new_entry(request.data)
+        registry = get_registry()
+        registry.add(entry)
+        try:
+            get_dispatcher().dispatch(entry)
+        except DispatcherFull:
+            registry.remove(entry.id)
+            raise
+        location = f"{get_script_prefix()}poll-{entry.kind}/{entry.id}"
+        return Response(
+            _entry.to_representation(entry), 201, headers={"Location": location, "Retry-After": _RETRY_AFTER}
+        )
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> TaskPayload:
+        """What the browsable API makes its form from."""
+        return self.kind.payload(*args, **kwargs)
+
+    def get_view_name(self) -> str:
+        return f"Create {self.kind.name}"
+
+
+class PollView(APIView):
+    """How a task stands."""
+
+    kind: TaskKind = None  # type: ignore[assignment]  # as_view(kind=...) gives it
+
+    def get(self, request: Request, task_id: str) -> Response:  # noqa: ARG002
+        """The whole entry, as it is now. Its `status` is `pending` until the work ends."""
+        entry = get_registry().get(_uuid(task_id))
+        if entry.kind != self.kind.name:
+            raise TaskNotFound
+        headers = {"Cache-Control": "no-store"}
+        if not entry.ended:
+            headers["Retry-After"] = _RETRY_AFTER
+        return Response(_entry.to_representation(entry), headers=headers)
+
+    def get_view_name(self) -> str:
+        return f"Poll {self.kind.name}"
+
+
+class FileView(APIView):
+    """The result file of a completed task."""
+
+    def get(self, request: Request, name: str) -> FileResponse:  # noqa: ARG002
+        """The file, under the name that the entry's `file_path` gives."""
+        # Only a name that a completed entry gives is ever opened, so that no name can lead out of the root.
+        task_id = re.search(r"_([0-9a-f-]{36})\.", name)
+        try:
+            entry = get_registry().get(_uuid(task_id[1])) if task_id else None
+            if entry is None or entry.file_path != f"files/{name}":
+                raise NotFound
+            content = default_storage.open(name)
+        except (TaskNotFound, FileNotFoundError, ParseError) as error:
+            raise NotFound from error
+        response = FileResponse(content, filename=name)
+        response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        return response
+
+
+class NotFoundView(APIView):
+    """Every address that nothing else answers."""
+
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise NotFound
+
+
+def _uuid(text: str) -> uuid.UUID:
+    try:
+        task_id = uuid.UUID(text)
+    except ValueError:
+        task_id = None
+    if task_id is None or len(text) != len(str(task_id)):
+        raise ParseError("Give the id as a UUID, as in 2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52.")
+    return task_id
