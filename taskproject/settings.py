@@ -24,6 +24,7 @@ ROOT_URLCONF = "taskproject.urls"
 WSGI_APPLICATION = "taskproject.wsgi.application"
 APPEND_SLASH = False  # tasks.urls takes a path with and without its trailing slash
 USE_TZ = True
+TIME_ZONE = "UTC"
 DATABASES: dict[str, Any] = {}
 # A form is refused past the same size as JSON.
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
@@ -77,7 +78,7 @@ REST_FRAMEWORK = {
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks.rest.negotiation.ContentNegotiation",
-    "DEFAULT_SCHEMA_CLASS": "tasks.rest.schema.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "tasks.rest.problems.exception_handler",
 }
 
@@ -88,6 +89,7 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SERVE_PUBLIC": True,
     "SERVE_INCLUDE_SCHEMA": False,
+    "PREPROCESSING_HOOKS": ["tasks.rest.schema.without_trailing_slash"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

@@ -43,7 +43,7 @@ class ImmediateDispatcher:
     def dispatch(self, entry: TaskEntry) -> None:
         runner.run(entry.id)
 
-    def drain(self, timeout: float) -> bool:  # noqa: ARG002 - nothing is ever left to wait for
+    def drain(self, timeout: float) -> bool:
         return True
 
 

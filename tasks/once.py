@@ -25,7 +25,7 @@ class Once(Generic[T]):
                     self._built.append(self._build())
         return self._built[0]
 
-    def forget(self) -> None:
-        """The next call builds again."""
+    def use(self, *built: T) -> None:
+        """Return `built` from now on; without one, the next call builds again."""
         with self._lock:
-            self._built.clear()
+            self._built[:] = built

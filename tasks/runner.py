@@ -49,7 +49,7 @@ def call(entry: TaskEntry) -> Outcome | None:
     except ATTEMPT_OVER as reason:
         logger.info("Attempt %d at task %s stopped: %s", entry.attempt, entry.id, reason)
         return None
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - SystemExit from a kind must not end a worker either
         return _failed(entry, "exception", error)
     try:
         return Outcome(result=as_json(result))

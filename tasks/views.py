@@ -5,9 +5,10 @@ import uuid
 from typing import Any
 
 from django.core.files.storage import default_storage
-from django.http import FileResponse
+from django.http import FileResponse, Http404
 from django.urls import get_script_prefix
-from rest_framework.exceptions import NotFound, ParseError
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,16 +17,37 @@ from tasks.dispatcher import get_dispatcher
 from tasks.exceptions import DispatcherFull, TaskNotFound
 from tasks.kinds.base import TaskKind, TaskPayload
 from tasks.registry import get_registry
+from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
+from tasks.rest.schema import KindSchema, ProblemSerializer
 from tasks.serializers import EntrySerializer
 
 _RETRY_AFTER = "1"
 _entry = EntrySerializer()
 
 
-class CreateView(APIView):
-    """Start a task. The answer comes at once, before any work is done."""
+class KindView(APIView):
+    """An endpoint of one kind of task: `as_view(kind=...)`."""
 
-    kind: TaskKind = None  # type: ignore[assignment]  # as_view(kind=...) gives it
+    kind: TaskKind = None  # type: ignore[assignment]  # as_view gives it
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        # REST framework would also look up, for each answer, which methods to name in `Allow`.
+        return {"Vary": "Accept"}
+
+
+class CreateView(KindView):
+    """Start a task."""
+
+    schema = KindSchema(
+        operation="create",
+        status=201,
+        headers={
+            "Location": "Where to poll the task.",
+            "Retry-After": "In how many seconds a poll may have news.",
+        },
+        problems=(400, 403, 406, 413, 415, 503),
+    )
 
     def post(self, request: Request) -> Response:
         """Start a task. The answer comes at once: the new entry, `pending`, and in `Location` where to poll it."""
@@ -50,12 +72,17 @@ class CreateView(APIView):
         return f"Create {self.kind.name}"
 
 
-class PollView(APIView):
+class PollView(KindView):
     """How a task stands."""
 
-    kind: TaskKind = None  # type: ignore[assignment]  # as_view(kind=...) gives it
+    schema = KindSchema(
+        operation="poll",
+        status=200,
+        headers={"Retry-After": "In how many seconds a poll may have news; only while the task is pending."},
+        problems=(400, 404, 406),
+    )
 
-    def get(self, request: Request, task_id: str) -> Response:  # noqa: ARG002
+    def get(self, request: Request, task_id: str) -> Response:
         """The whole entry, as it is now. Its `status` is `pending` until the work ends."""
         entry = get_registry().get(_uuid(task_id))
         if entry.kind != self.kind.name:
@@ -72,17 +99,23 @@ class PollView(APIView):
 class FileView(APIView):
     """The result file of a completed task."""
 
-    def get(self, request: Request, name: str) -> FileResponse:  # noqa: ARG002
+    @extend_schema(
+        operation_id="get_file",
+        tags=["files"],
+        parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH, pattern="^[^/]+$")],
+        responses={(200, "*/*"): bytes, (404, PROBLEM_MEDIA_TYPE): ProblemSerializer},
+    )
+    def get(self, request: Request, name: str) -> FileResponse:
         """The file, under the name that the entry's `file_path` gives."""
         # Only a name that a completed entry gives is ever opened, so that no name can lead out of the root.
         task_id = re.search(r"_([0-9a-f-]{36})\.", name)
         try:
             entry = get_registry().get(_uuid(task_id[1])) if task_id else None
             if entry is None or entry.file_path != f"files/{name}":
-                raise NotFound
+                raise Http404
             content = default_storage.open(name)
         except (TaskNotFound, FileNotFoundError, ParseError) as error:
-            raise NotFound from error
+            raise Http404 from error
         response = FileResponse(content, filename=name)
         response["Content-Security-Policy"] = "default-src 'none'; sandbox"
         return response
@@ -95,7 +128,7 @@ class NotFoundView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        raise NotFound
+        raise Http404
 
 
 def _uuid(text: str) -> uuid.UUID:

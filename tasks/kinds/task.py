@@ -10,7 +10,7 @@ from tasks.job import Job
 from tasks.kinds.base import TaskKind
 
 
-def process(job: Job, payload: dict[str, Any]) -> None:  # noqa: ARG001 - it takes no input but its name
+def process(job: Job, payload: dict[str, Any]) -> None:
     steps: dict[str, str] = {}
     for number, ordinal in enumerate(("first", "second"), start=1):
         time.sleep(settings.TASK_STEP_SECONDS)

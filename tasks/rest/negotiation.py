@@ -18,4 +18,5 @@ class ContentNegotiation(DefaultContentNegotiation):
         meta = request.META
         if first.media_type == "application/json" and meta.get("HTTP_ACCEPT") in _ANYTHING and not meta["QUERY_STRING"]:
             return first, "application/json"
-        return super().select_renderer(request, renderers, format_suffix)
+        chosen: tuple[Any, str] = super().select_renderer(request, renderers, format_suffix)
+        return chosen

@@ -49,7 +49,7 @@ class JSONParser(parsers.BaseParser):
 class FormParser(parsers.FormParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> QueryDict:
+    ) -> Any:
         _refuse_other_origins(parser_context)
         return QueryDict(_read(stream, parser_context), encoding="utf-8")
 

@@ -1,12 +1,15 @@
-"""OpenAPI 3.1 of the endpoints, from what their views say of themselves."""
+"""OpenAPI 3.1: the typed request and answers of each kind's pair, from the kind and from what its view says."""
 
-from typing import Any
+import functools
+from typing import Any, cast
 
 from drf_spectacular import openapi
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
+from tasks.kinds.base import TaskKind
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
+from tasks.serializers import EntrySerializer
 
 
 class ProblemSerializer(serializers.Serializer[Any]):
@@ -16,8 +19,64 @@ class ProblemSerializer(serializers.Serializer[Any]):
     title = serializers.CharField()
     status = serializers.IntegerField()
     detail = serializers.CharField(help_text="What to do about it.")
-    errors = serializers.DictField(required=False, help_text="The messages for each field of a payload.")
+    errors = serializers.DictField(  # type: ignore[assignment]  # no field here is read as Serializer.errors
+        required=False, help_text="The messages for each field of a payload."
+    )
 
 
-class AutoSchema(openapi.AutoSchema):  # type: ignore[misc] - drf-spectacular ships no types
-    pass
+class KindSchema(openapi.AutoSchema):
+    """Describes the one operation of an endpoint that has a `kind`."""
+
+    def __init__(self, *, operation: str, status: int, headers: dict[str, str], problems: tuple[int, ...]) -> None:
+        """`headers` are those of the answer with `status`; `problems` are the statuses of the other answers."""
+        super().__init__()
+        self._operation = operation
+        self._status = status
+        self._headers = headers
+        self._problems = problems
+
+    @property
+    def _kind(self) -> TaskKind:
+        return cast("TaskKind", getattr(self.view, "kind"))  # noqa: B009 - an APIView has none for mypy
+
+    def get_operation_id(self) -> str:
+        return f"{self._operation}_{self._kind.name}".replace("-", "_")
+
+    def get_summary(self) -> str:
+        return f"{self._operation.title()} {self._kind.name}"
+
+    def get_tags(self) -> list[str]:
+        return [self._kind.name]
+
+    def get_override_parameters(self) -> list[Any]:
+        parameters = [
+            OpenApiParameter(name, str, OpenApiParameter.HEADER, description=text, response=[self._status])
+            for name, text in self._headers.items()
+        ]
+        if "{task_id}" in self.path:
+            uuid = {"type": "string", "format": "uuid"}
+            parameters.append(OpenApiParameter("task_id", uuid, OpenApiParameter.PATH))
+        return parameters
+
+    def get_request_serializer(self) -> Any:
+        return self._kind.payload if self.method == "POST" else None
+
+    def get_response_serializers(self) -> Any:
+        problems = {(status, PROBLEM_MEDIA_TYPE): ProblemSerializer for status in self._problems}
+        return {(self._status, "application/json"): _entry_of(self._kind), **problems}
+
+
+def without_trailing_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
+    """drf-spectacular's hook: name each path as clients use it."""
+    return [(path.rstrip("/"), *rest) for path, *rest in endpoints]
+
+
+@functools.cache
+def _entry_of(kind: TaskKind) -> type[EntrySerializer]:
+    """The entry's serializer, with the kind's own name and input in it."""
+    words = "".join(word.title() for word in kind.name.split("-"))
+    fields = {name: field for name, field in kind.payload().fields.items() if name != "name"}
+    typed: dict[str, Any] = {"kind": serializers.ChoiceField([kind.name])}
+    if fields:
+        typed["input"] = type(f"{words}InputSerializer", (serializers.Serializer,), fields)()
+    return type(f"{words}EntrySerializer", (EntrySerializer,), typed)

@@ -1,0 +1,6 @@
+"""The service's own settings, with the peers' addresses beside its own."""
+
+from taskproject.settings import *  # noqa: F403
+
+ROOT_URLCONF = "benchmarks.views"
+ALLOWED_HOSTS = ["localhost"]

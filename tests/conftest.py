@@ -1,0 +1,34 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+
+from tasks.dispatcher import ThreadDispatcher, get_dispatcher
+from tasks.registry import MemoryRegistry, get_registry
+from tests import kinds
+from tests.helpers import Api
+
+
+@pytest.fixture(autouse=True)
+def _fresh(settings: LazySettings, tmp_path: Path) -> Iterator[None]:
+    """Give each test an empty registry, idle workers and a files root of its own."""
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "default": {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": tmp_path / "files", "allow_overwrite": True},
+        },
+    }
+    kinds.gate.clear()
+    get_registry.use(MemoryRegistry())
+    get_dispatcher.use(ThreadDispatcher())
+    yield
+    kinds.gate.set()
+    assert get_dispatcher().drain(timeout=20), "A task of this test did not end."
+
+
+@pytest.fixture
+def api(client: Client) -> Api:
+    return Api(client)

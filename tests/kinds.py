@@ -1,0 +1,57 @@
+"""Kinds of task that do what a test asks of them."""
+
+import threading
+from typing import Any
+
+from rest_framework import serializers
+
+from tasks.job import Job
+from tasks.kinds.base import TaskKind, TaskPayload
+
+# A `gate` task runs until the test opens this.
+gate = threading.Event()
+
+BROKEN_RESULTS: dict[str, Any] = {
+    "a set": {1, 2},
+    "not a number": [float("nan")],
+    "infinity": {"x": float("inf")},
+    "a number past 64 bits": 2**70,
+    "a key that is no string": {1: "one"},
+    "bytes": b"raw",
+    "a lone surrogate": "\ud800",
+}
+
+
+class EchoPayload(TaskPayload):
+    when = serializers.DateField(required=False, allow_null=True)
+    amount = serializers.DecimalField(max_digits=8, decimal_places=2, required=False)
+    tags = serializers.ListField(child=serializers.CharField(), required=False)
+
+
+class BrokenPayload(TaskPayload):
+    how = serializers.CharField()
+
+
+def wait_at_gate(job: Job, payload: dict[str, Any]) -> str:
+    job.progress(10, "at the gate")
+    if not gate.wait(20):
+        raise TimeoutError("Nobody opened the gate.")
+    return "through"
+
+
+def echo(job: Job, payload: dict[str, Any]) -> dict[str, Any]:
+    return {"payload": payload, "name": job.name, "attempt": job.attempt}
+
+
+def break_down(job: Job, payload: dict[str, Any]) -> Any:
+    how = payload["how"]
+    if how == "exit":
+        raise SystemExit(3)
+    if how in BROKEN_RESULTS:
+        return BROKEN_RESULTS[how]
+    raise ValueError(how)
+
+
+GATE = TaskKind(name="gate", process=wait_at_gate)
+ECHO = TaskKind(name="echo", payload=EchoPayload, process=echo)
+BROKEN = TaskKind(name="broken", payload=BrokenPayload, process=break_down)
