@@ -2,7 +2,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from django.http.response import HttpResponseBase
 from django.test import Client
 
 T = TypeVar("T")
@@ -48,7 +47,7 @@ class Api:
         return wait_for(lambda: (now := self.poll(entry)) and now["status"] != "pending" and now)
 
 
-def assert_problem(answer: HttpResponseBase | Any, status: int, hint: str = "") -> dict[str, Any]:
+def assert_problem(answer: Any, status: int, hint: str = "") -> dict[str, Any]:
     """Check that it is an answer of RFC 9457 with this status and a sentence that holds `hint`; return its members."""
     assert answer.status_code == status, answer.content
     assert answer["Content-Type"] == "application/problem+json"

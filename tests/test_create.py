@@ -1,12 +1,7 @@
 import uuid
 from datetime import UTC, datetime
 
-import pytest
-from django.conf import LazySettings
-
-from tasks.registry import get_registry
-from tests import kinds
-from tests.helpers import Api, assert_problem, wait_for
+from tests.helpers import Api
 
 
 def test_a_create_answers_at_once_with_the_whole_pending_entry(api: Api) -> None:
