@@ -23,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks.dispatcher import get_dispatcher
+from tasks.dispatcher import ImmediateDispatcher, get_dispatcher
 from tasks.entry import TaskEntry
 from tasks.kinds.task import TASK
 from tasks.registry import get_registry
@@ -32,14 +32,9 @@ _BODY = b'{"name":"sample_name"}'
 _ROUNDS, _REQUESTS = 30, 200
 
 
-class _Idle:
-    """Takes every task and runs none, so that the requests alone are measured."""
-
-    def dispatch(self, entry: TaskEntry) -> None:
-        pass
-
-    def drain(self, timeout: float) -> bool:
-        return True
+class _Idle(ImmediateDispatcher):
+    def dispatch(self, entry: TaskEntry, delay: float = 0) -> None:
+        """Run nothing, so that the requests alone are measured."""
 
 
 def _as_dict(entry: TaskEntry) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Every setting of the service. Each is an environment variable of the same name, and is read here alone."""
 
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,15 @@ SECRET_KEY = environment.text("SECRET_KEY") or secrets.token_urlsafe(50)
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 
 TASK_THREADS = environment.integer("TASK_THREADS", 64)
+TASK_ASYNC_LIMIT = environment.integer("TASK_ASYNC_LIMIT", 50_000)
+TASK_PROCESSES = environment.integer("TASK_PROCESSES", os.cpu_count() or 1)
 TASK_QUEUE_LIMIT = environment.integer("TASK_QUEUE_LIMIT", 10_000)
 TASK_STEP_SECONDS = environment.seconds("TASK_STEP_SECONDS", 1)
 TASK_FILES_ROOT = environment.text("TASK_FILES_ROOT", "files")
 TASK_KINDS = environment.words("TASK_KINDS")
+TASK_RETENTION_SECONDS = environment.seconds("TASK_RETENTION_SECONDS", 3600)
+TASK_MAX_ENTRIES = environment.integer("TASK_MAX_ENTRIES", 100_000)
+TASK_DRAIN_SECONDS = environment.seconds("TASK_DRAIN_SECONDS", 30)
 TASK_MAX_BODY_BYTES = environment.integer("TASK_MAX_BODY_BYTES", 65_536)
 
 ROOT_URLCONF = "taskproject.urls"

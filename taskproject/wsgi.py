@@ -1,7 +1,14 @@
 import os
+from collections.abc import Callable
+from typing import Any
 
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "taskproject.settings")
 
-application = get_wsgi_application()
+application: Callable[..., Any] = get_wsgi_application()
+
+if os.name == "posix":
+    from tasks.rest.sole_process import SoleProcess
+
+    application = SoleProcess(application)

@@ -3,8 +3,10 @@
 import enum
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
+
+from django.conf import settings
 
 from tasks.exceptions import StaleAttempt, TaskAlreadyFinished
 
@@ -86,11 +88,27 @@ class TaskEntry:
     def failed(self, attempt: int, error: TaskFailure) -> Self:
         """The attempt failed and no other follows; `attempt` may also be the last one of a task that waits."""
         self._require_pending()
-        self._require_attempt(attempt)
+        if attempt != self.attempt:
+            raise StaleAttempt
         return self._end(Status.FAILED, error=error)
 
+    def cancelled(self) -> Self:
+        self._require_pending()
+        return self._end(Status.CANCELLED)
+
+    def retrying(self, attempt: int, error: TaskFailure) -> Self:
+        """The attempt failed and another will follow; its error can be read until that one ends."""
+        self._require_running(attempt)
+        return self._next(started_at=None, error=error)
+
     def _end(self, status: Status, **changes: Any) -> Self:
-        return self._next(status=status, finished_at=_now(), **changes)
+        now = _now()
+        expires_at = now + timedelta(seconds=settings.TASK_RETENTION_SECONDS)
+        return self._next(status=status, finished_at=now, expires_at=expires_at, **changes)
+
+    def over(self, attempt: int) -> bool:
+        """Whether that attempt no longer counts: the task ended, or another attempt took its place."""
+        return self.ended or self.attempt != attempt or self.started_at is None
 
     def _next(self, **changes: Any) -> Self:
         return replace(self, version=self.version + 1, **changes)
@@ -99,12 +117,7 @@ class TaskEntry:
         if self.ended:
             raise TaskAlreadyFinished
 
-    def _require_attempt(self, attempt: int) -> None:
-        if attempt != self.attempt:
-            raise StaleAttempt
-
     def _require_running(self, attempt: int) -> None:
         self._require_pending()
-        self._require_attempt(attempt)
-        if self.started_at is None:
+        if self.over(attempt):
             raise StaleAttempt

@@ -12,6 +12,10 @@ class TaskNotFound(TaskError):
     """There is no task with this id."""
 
 
+class TaskExpired(TaskNotFound):
+    """The task ended long enough ago to be forgotten."""
+
+
 class TaskAlreadyFinished(TaskError):
     """The task has already ended, and its end is final."""
 
@@ -31,3 +35,11 @@ class DispatcherFull(TaskError):
         """`retry_after` is in whole seconds: when a place may be free again."""
         super().__init__()
         self.retry_after = retry_after
+
+
+class DispatcherStopping(DispatcherFull):
+    """The server is stopping."""
+
+
+class PermanentFailure(TaskError):
+    """The task cannot succeed, however often it is tried. For the code of a kind to raise, with a sentence."""

@@ -1,45 +1,119 @@
 """What the code of a kind is handed: its task, and the ways to report on it."""
 
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from operator import methodcaller
 from uuid import UUID
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from tasks.entry import TaskEntry
+from tasks.exceptions import ATTEMPT_OVER, StaleAttempt, TaskNotFound
 from tasks.json_value import readable
-from tasks.registry import get_registry
+from tasks.once import Once
+from tasks.registry import Transition, get_registry
+from tasks.timer import Timer
 
-MESSAGE_LENGTH = 200
+# A task's progress changes its entry no more often than this.
+PROGRESS_SECONDS = 0.05
+_MESSAGE_LENGTH = 200
+
+
+_get_timer = Once(lambda: Timer("tasks-progress"))
 
 
 class Job:
-    """One attempt at one task, as its code sees it."""
+    """One attempt at one task, as its code sees it: the same in a thread, on the event loop and in a process."""
 
-    __slots__ = ("_kind", "attempt", "id", "name")
+    __slots__ = ("_held", "_kind", "_lock", "_reported_at", "attempt", "id", "name")
 
     def __init__(self, entry: TaskEntry) -> None:
         self.id: UUID = entry.id
         self.name: str = entry.name
         self.attempt: int = entry.attempt
         self._kind = entry.kind
+        self._lock = threading.Lock()
+        self._reported_at = -PROGRESS_SECONDS
+        self._held: Transition | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt is over already: the task was cancelled, timed out, or begun anew."""
+        try:
+            return get_registry().get(self.id).over(self.attempt)
+        except TaskNotFound:
+            return True
+
+    def check(self) -> None:
+        """Raise StaleAttempt once the attempt is over, so that the code ends here."""
+        if self.cancelled:
+            raise StaleAttempt
 
     def progress(self, percent: float, message: str = "") -> None:
-        """Show in the entry how far the work is: 0 to 100, never backwards, with a word about what is done."""
-        get_registry().change(
-            self.id,
-            lambda entry: entry.progressed(self.attempt, int(percent), readable(message, MESSAGE_LENGTH)),
-        )
+        """Show in the entry how far the work is: 0 to 100, never backwards, with a word about what is done.
+
+        The first report and the last of a quick series are shown, and some 20 a second between them. Raises
+        StaleAttempt once the attempt is over.
+        """
+        self.check()
+        transition = methodcaller("progressed", self.attempt, int(percent), readable(message, _MESSAGE_LENGTH))
+        with self._lock:
+            is_timed = self._held is not None
+            self._held = transition
+            wait = self._reported_at + PROGRESS_SECONDS - time.monotonic()
+        if wait <= 0:
+            self.flush()
+        elif not is_timed:
+            _get_timer().call_later(wait, self._flush_late)
 
     def save_file(self, content: str | bytes, suffix: str) -> str:
         """Store the task's result file as `<kind>_<id><suffix>`, in place of an earlier one; return that name.
 
         The entry shows it as `file_path` once the task is completed. `suffix` begins with a dot, as in ".json".
+        Raises StaleAttempt once the attempt is over.
         """
+        self.check()
         file_name = f"{self._kind}_{self.id}{suffix}"
         # Recorded before it is written: whatever happens to this process, the file can be found and deleted.
-        get_registry().change(self.id, lambda entry: entry.storing(self.attempt, file_name))
+        self._report(methodcaller("storing", self.attempt, file_name))
         stored = default_storage.save(file_name, ContentFile(content))
         if stored != file_name:
             default_storage.delete(stored)
             raise OSError(f"The storage kept {file_name} as {stored}; set it to overwrite files.")
         return file_name
+
+    def flush(self) -> None:
+        """Report the progress that is held back."""
+        with self._lock:
+            held, self._held = self._held, None
+            if held is not None:
+                self._reported_at = time.monotonic()
+        if held is not None:
+            self._report(held)
+
+    def _flush_late(self) -> None:
+        with suppress(*ATTEMPT_OVER):
+            self.flush()
+
+    def _report(self, transition: Transition) -> None:
+        get_registry().change(self.id, transition)
+
+
+class RemoteJob(Job):
+    """A job in a process of its own, which is killed when the attempt is over."""
+
+    __slots__ = ("_send",)
+
+    def __init__(self, entry: TaskEntry, send: Callable[[Transition], None]) -> None:
+        super().__init__(entry)
+        self._send = send
+
+    @property
+    def cancelled(self) -> bool:
+        return False
+
+    def _report(self, transition: Transition) -> None:
+        self._send(transition)

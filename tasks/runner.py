@@ -1,12 +1,18 @@
 """One attempt at a task, from claim to end. The only place that catches what the code of a kind raises."""
 
+import asyncio
+import copy
 import logging
+import random
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from tasks.entry import TaskEntry, TaskFailure
-from tasks.exceptions import ATTEMPT_OVER
+from tasks.exceptions import ATTEMPT_OVER, PermanentFailure
 from tasks.job import Job
 from tasks.json_value import as_json, readable
 from tasks.kinds import get_kinds
@@ -15,22 +21,29 @@ from tasks.registry import get_registry
 logger = logging.getLogger(__name__)
 
 _DETAIL_LENGTH = 1000
+_MAX_RETRY_SECONDS = 300
+_MAX_DOUBLINGS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the code of a kind ended: with a result, or with the failure that its client may read."""
+    """How an attempt ended: with a result, or with the failure that the client may read and a trace for the log."""
 
     result: Any = None
     error: TaskFailure | None = None
+    trace: str = ""
+    permanent: bool = False
 
 
-def run(task_id: UUID) -> None:
-    """Make one attempt at the task. Never raises: what goes wrong is in the entry and in the log."""
+def run(task_id: UUID) -> TaskEntry | None:
+    """Make one attempt at the task, here and now, and return what `settle` does."""
     entry = claim(task_id)
-    outcome = call(entry) if entry else None
-    if entry and outcome:
-        settle(entry, outcome)
+    if entry is None:
+        return None
+    job = Job(entry)
+    if get_kinds()[entry.kind].is_async:
+        return settle(entry, asyncio.run(acall(entry, job)))
+    return settle(entry, call(entry, job))
 
 
 def claim(task_id: UUID) -> TaskEntry | None:
@@ -42,36 +55,95 @@ def claim(task_id: UUID) -> TaskEntry | None:
         return None
 
 
-def call(entry: TaskEntry) -> Outcome | None:
-    """Run the code of the entry's kind; None where it stopped because its attempt was over."""
+def call(entry: TaskEntry, job: Job) -> Outcome:
+    """Run the code of the entry's kind. Never raises."""
     try:
-        result = get_kinds()[entry.kind].process(Job(entry), entry.input)
-    except ATTEMPT_OVER as reason:
-        logger.info("Attempt %d at task %s stopped: %s", entry.attempt, entry.id, reason)
-        return None
+        result = get_kinds()[entry.kind].process(job, copy.deepcopy(entry.input))
+        job.flush()
     except BaseException as error:  # noqa: BLE001 - SystemExit from a kind must not end a worker either
-        return _failed(entry, "exception", error)
+        return _raised(error)
+    return _returned(result)
+
+
+async def acall(entry: TaskEntry, job: Job) -> Outcome:
+    """Await the code of the entry's kind. Never raises."""
+    try:
+        result = await get_kinds()[entry.kind].process(job, copy.deepcopy(entry.input))
+        job.flush()
+    except BaseException as error:  # noqa: BLE001 - as in call; what cancels an attempt has ended it before
+        return _raised(error)
+    return _returned(result)
+
+
+def settle(entry: TaskEntry, outcome: Outcome) -> TaskEntry | None:
+    """Write the end of the attempt that `entry` claimed; return the entry as it is then.
+
+    That entry is `pending` where another attempt is to follow. None says that the attempt was over already, and
+    that what came of it was dropped.
+    """
+    try:
+        settled = get_registry().change(entry.id, _end_of(entry, outcome))
+    except ATTEMPT_OVER as reason:
+        logger.info("What attempt %d at task %s came to was dropped: %s", entry.attempt, entry.id, reason)
+        return None
+    if outcome.error is not None:
+        logger.error(
+            "Task %s (%s) failed in attempt %d: %s%s",
+            entry.id,
+            entry.kind,
+            entry.attempt,
+            outcome.error.code,
+            f"\n{outcome.trace}" if outcome.trace else f": {outcome.error.detail}",
+        )
+    return settled
+
+
+def retry_delay(entry: TaskEntry) -> float:
+    """How many seconds a task waits before its next attempt: twice as long each time, with jitter, and capped."""
+    doubled = get_kinds()[entry.kind].retry_delay * 2.0 ** min(entry.attempt - 1, _MAX_DOUBLINGS)
+    return min(doubled, _MAX_RETRY_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 - jitter needs no secret
+
+
+def fail(task_id: UUID, error: TaskFailure) -> None:
+    """End a task that waits or runs, with no further attempt; nothing happens where it has ended."""
+    with suppress(*ATTEMPT_OVER):
+        get_registry().change(task_id, lambda entry: entry.failed(entry.attempt, error))
+
+
+def _end_of(entry: TaskEntry, outcome: Outcome) -> Callable[[TaskEntry], TaskEntry]:
+    attempt, error = entry.attempt, outcome.error
+    if error is None:
+        return lambda current: current.completed(attempt, outcome.result)
+    if outcome.permanent or attempt > get_kinds()[entry.kind].retries:
+        return lambda current: current.failed(attempt, error)
+    return lambda current: current.retrying(attempt, error)
+
+
+def _returned(result: Any) -> Outcome:
     try:
         return Outcome(result=as_json(result))
     except (TypeError, ValueError, RecursionError) as error:
-        return _failed(entry, "invalid-result", error)
+        return _failed("invalid-result", error)
 
 
-def _failed(entry: TaskEntry, code: str, error: BaseException) -> Outcome:
-    logger.error("Task %s (%s) failed in attempt %d", entry.id, entry.kind, entry.attempt, exc_info=error)
-    detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return Outcome(error=TaskFailure(code, readable(detail, _DETAIL_LENGTH)))
+def _raised(error: BaseException) -> Outcome:
+    if isinstance(error, PermanentFailure):
+        return Outcome(
+            error=TaskFailure("permanent", readable(str(error), _DETAIL_LENGTH)),
+            trace=_trace(error),
+            permanent=True,
+        )
+    return _failed("exception", error)
 
 
-def settle(entry: TaskEntry, outcome: Outcome) -> None:
-    """Write the end of the attempt that `entry` claimed."""
-
-    def end(current: TaskEntry) -> TaskEntry:
-        if outcome.error is None:
-            return current.completed(entry.attempt, outcome.result)
-        return current.failed(entry.attempt, outcome.error)
-
+def _failed(code: str, error: BaseException) -> Outcome:
     try:
-        get_registry().change(entry.id, end)
-    except ATTEMPT_OVER as reason:
-        logger.info("What attempt %d at task %s returned was dropped: %s", entry.attempt, entry.id, reason)
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the kind's own class wrote that __str__
+        text = ""
+    detail = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return Outcome(error=TaskFailure(code, readable(detail, _DETAIL_LENGTH)), trace=_trace(error))
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()

@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind
-from tasks.views import CreateView, FileView, NotFoundView, PollView
+from tasks.views import CreateView, FileView, MetricsView, NotFoundView, PollView
 
 
 def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
@@ -20,6 +20,7 @@ def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
 urlpatterns = [
     *(pattern for kind in get_kinds().values() for pattern in endpoint_pair(kind)),
     re_path(r"^files/(?P<name>[^/]+)/?$", FileView.as_view(), name="files"),
+    re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),
     re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(), name="schema"),
     re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"", NotFoundView.as_view()),

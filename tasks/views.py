@@ -5,20 +5,23 @@ import uuid
 from typing import Any
 
 from django.core.files.storage import default_storage
-from django.http import FileResponse, Http404
+from django.http import FileResponse, Http404, HttpResponse
 from django.urls import get_script_prefix
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from prometheus_client import CONTENT_TYPE_LATEST
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks.dispatcher import get_dispatcher
+from tasks.entry import TaskEntry
 from tasks.exceptions import DispatcherFull, TaskNotFound
 from tasks.kinds.base import TaskKind, TaskPayload
+from tasks.metrics import exposition
 from tasks.registry import get_registry
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
-from tasks.rest.schema import KindSchema, ProblemSerializer
+from tasks.rest.schema import KindSchema, Operation, ProblemSerializer
 from tasks.serializers import EntrySerializer
 
 _RETRY_AFTER = "1"
@@ -40,13 +43,15 @@ class CreateView(KindView):
     """Start a task."""
 
     schema = KindSchema(
-        operation="create",
-        status=201,
-        headers={
-            "Location": "Where to poll the task.",
-            "Retry-After": "In how many seconds a poll may have news.",
-        },
-        problems=(400, 403, 406, 413, 415, 503),
+        post=Operation(
+            name="create",
+            status=201,
+            headers={
+                "Location": "Where to poll the task.",
+                "Retry-After": "In how many seconds a poll may have news.",
+            },
+            problems=(400, 403, 406, 413, 415, 503),
+        )
     )
 
     def post(self, request: Request) -> Response:
@@ -76,21 +81,34 @@ class PollView(KindView):
     """How a task stands."""
 
     schema = KindSchema(
-        operation="poll",
-        status=200,
-        headers={"Retry-After": "In how many seconds a poll may have news; only while the task is pending."},
-        problems=(400, 404, 406),
+        get=Operation(
+            name="poll",
+            status=200,
+            headers={"Retry-After": "In how many seconds a poll may have news; only while the task is pending."},
+            problems=(400, 404, 406, 410),
+        ),
+        delete=Operation(name="cancel", status=200, headers={}, problems=(400, 404, 406, 409, 410)),
     )
 
     def get(self, request: Request, task_id: str) -> Response:
         """The whole entry, as it is now. Its `status` is `pending` until the work ends."""
-        entry = get_registry().get(_uuid(task_id))
-        if entry.kind != self.kind.name:
-            raise TaskNotFound
+        entry = self._entry(task_id)
         headers = {"Cache-Control": "no-store"}
         if not entry.ended:
             headers["Retry-After"] = _RETRY_AFTER
         return Response(_entry.to_representation(entry), headers=headers)
+
+    def delete(self, request: Request, task_id: str) -> Response:
+        """Cancel the task: its entry is `cancelled` at once and for good, then its work is stopped."""
+        entry = get_registry().change(self._entry(task_id).id, TaskEntry.cancelled)
+        get_dispatcher().cancel(entry)
+        return Response(_entry.to_representation(entry), headers={"Cache-Control": "no-store"})
+
+    def _entry(self, task_id: str) -> TaskEntry:
+        entry = get_registry().get(_uuid(task_id))
+        if entry.kind != self.kind.name:
+            raise TaskNotFound
+        return entry
 
     def get_view_name(self) -> str:
         return f"Poll {self.kind.name}"
@@ -119,6 +137,16 @@ class FileView(APIView):
         response = FileResponse(content, filename=name)
         response["Content-Security-Policy"] = "default-src 'none'; sandbox"
         return response
+
+
+class MetricsView(APIView):
+    """What a monitoring system reads."""
+
+    schema = None
+
+    def get(self, request: Request) -> HttpResponse:
+        """The metrics of this process, in the text format of Prometheus."""
+        return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
 class NotFoundView(APIView):

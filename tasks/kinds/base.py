@@ -1,9 +1,11 @@
 """What a kind of task is: a name, a payload, and the function that does the work."""
 
+import inspect
 import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -46,12 +48,22 @@ class TaskKind:
     code. `process(job, payload)` does the work: `payload` is the entry's `input`, what it returns becomes the
     `result` (a JSON value), and an exception makes the task failed, with the exception's text for its client.
 
-    Raises ImproperlyConfigured for a name or a payload that cannot work.
+    A plain function runs in a thread, an `async def` on the event loop, and with `cpu_bound` a plain function
+    runs in a process of its own. Raises ImproperlyConfigured for what cannot work.
     """
 
     name: str
     process: Callable[[Job, dict[str, Any]], Any]
     payload: type[TaskPayload] = TaskPayload
+    cpu_bound: bool = False
+    timeout: float | None = None
+    """Seconds an attempt may take; it then fails with the code `timeout`. None: as long as it likes."""
+    retries: int = 0
+    """Further attempts after one that failed."""
+    retry_delay: float = 1
+    """Seconds before the second attempt; twice as long before each one after it, up to five minutes."""
+    max_running: int | None = None
+    """How many tasks of this kind may run at once; None: as many as their lane takes."""
     _serializer: TaskPayload = field(init=False, repr=False, compare=False)
     _takes_input: bool = field(init=False, repr=False, compare=False)
 
@@ -65,10 +77,28 @@ class TaskKind:
             raise ImproperlyConfigured(
                 f"The payload of the kind {self.name!r} must be a class that extends tasks.kinds.base.TaskPayload."
             )
+        self._refuse_options_that_cannot_work()
         # One instance serves every request: validating leaves nothing behind in it.
         serializer = self.payload()
         object.__setattr__(self, "_serializer", serializer)
         object.__setattr__(self, "_takes_input", len(serializer.fields) > 1)
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.process)
+
+    def _refuse_options_that_cannot_work(self) -> None:
+        wrong = (
+            (not callable(self.process), "`process` must be a function that takes a job and a payload"),
+            (self.cpu_bound and self.is_async, "`cpu_bound` takes a plain function, not an `async def`"),
+            (self.timeout is not None and not 0 < self.timeout < inf, "`timeout` must be more than 0 seconds"),
+            (self.retries < 0, "`retries` must be 0 or more"),
+            (not 0 <= self.retry_delay < inf, "`retry_delay` must be 0 seconds or more"),
+            (self.max_running is not None and self.max_running < 1, "`max_running` must be 1 or more"),
+        )
+        for is_wrong, sentence in wrong:
+            if is_wrong:
+                raise ImproperlyConfigured(f"The kind {self.name!r} cannot work: {sentence}.")
 
     def new_entry(self, data: Any) -> TaskEntry:
         """A pending entry for what a client sent. Raises rest_framework's ValidationError."""

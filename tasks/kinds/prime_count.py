@@ -24,4 +24,4 @@ def process(job: Job, payload: dict[str, Any]) -> dict[str, int]:
     return {"count": sum(is_prime[: limit + 1])}
 
 
-PRIME_COUNT = TaskKind(name="prime-count", payload=PrimeCountPayload, process=process)
+PRIME_COUNT = TaskKind(name="prime-count", payload=PrimeCountPayload, process=process, cpu_bound=True)

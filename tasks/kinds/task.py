@@ -1,6 +1,6 @@
 """Kind `task`: two slow steps, each of which writes the task's result file."""
 
-import time
+import asyncio
 from typing import Any
 
 import orjson
@@ -10,12 +10,12 @@ from tasks.job import Job
 from tasks.kinds.base import TaskKind
 
 
-def process(job: Job, payload: dict[str, Any]) -> None:
+async def process(job: Job, payload: dict[str, Any]) -> None:
     steps: dict[str, str] = {}
     for number, ordinal in enumerate(("first", "second"), start=1):
-        time.sleep(settings.TASK_STEP_SECONDS)
+        await asyncio.sleep(settings.TASK_STEP_SECONDS)
         steps[str(number)] = f"{ordinal} step for {job.id}"
-        job.save_file(orjson.dumps(steps), suffix=".json")
+        await asyncio.to_thread(job.save_file, orjson.dumps(steps), suffix=".json")
         job.progress(50 * number, f"{ordinal} step done")
 
 

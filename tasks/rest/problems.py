@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from tasks.exceptions import DispatcherFull, TaskNotFound
+from tasks.exceptions import DispatcherFull, TaskAlreadyFinished, TaskExpired, TaskNotFound
 from tasks.rest.parsers import BodyTooLarge
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
 
@@ -24,7 +24,7 @@ def problem(status: int, detail: str, **more: Any) -> dict[str, Any]:
     return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
 
 
-def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:  # noqa: C901 - a table, a row an error
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:  # noqa: C901, PLR0912 - a table, a row an error
     """REST framework's hook: the answer to anything that a view raises."""
     headers: dict[str, str] = {}
     match error:
@@ -42,6 +42,10 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             body = problem(406, f"Ask for {offered} in `Accept`, or leave that header out.")
         case exceptions.APIException():
             body = problem(error.status_code, str(error.detail))
+        case TaskExpired():
+            body = problem(410, f"{error} Create it again if you still need it.")
+        case TaskAlreadyFinished():
+            body = problem(409, f"{error} Poll it to see how.")
         case TaskNotFound():
             body = problem(404, f"{error} Check the id, or create the task again.")
         case DispatcherFull():

@@ -1,6 +1,7 @@
 """OpenAPI 3.1: the typed request and answers of each kind's pair, from the kind and from what its view says."""
 
 import functools
+from dataclasses import dataclass
 from typing import Any, cast
 
 from drf_spectacular import openapi
@@ -24,34 +25,45 @@ class ProblemSerializer(serializers.Serializer[Any]):
     )
 
 
-class KindSchema(openapi.AutoSchema):
-    """Describes the one operation of an endpoint that has a `kind`."""
+@dataclass(frozen=True)
+class Operation:
+    """What a method of an endpoint does: its name, the status and headers of its answer, and what can go wrong."""
 
-    def __init__(self, *, operation: str, status: int, headers: dict[str, str], problems: tuple[int, ...]) -> None:
-        """`headers` are those of the answer with `status`; `problems` are the statuses of the other answers."""
+    name: str
+    status: int
+    headers: dict[str, str]
+    problems: tuple[int, ...]
+
+
+class KindSchema(openapi.AutoSchema):
+    """Describes an endpoint that has a `kind`, method by method."""
+
+    def __init__(self, **operations: Operation) -> None:
         super().__init__()
-        self._operation = operation
-        self._status = status
-        self._headers = headers
-        self._problems = problems
+        self._operations = operations
 
     @property
     def _kind(self) -> TaskKind:
         return cast("TaskKind", getattr(self.view, "kind"))  # noqa: B009 - an APIView has none for mypy
 
+    @property
+    def _operation(self) -> Operation:
+        return self._operations[self.method.lower()]
+
     def get_operation_id(self) -> str:
-        return f"{self._operation}_{self._kind.name}".replace("-", "_")
+        return f"{self._operation.name}_{self._kind.name}".replace("-", "_")
 
     def get_summary(self) -> str:
-        return f"{self._operation.title()} {self._kind.name}"
+        return f"{self._operation.name.title()} {self._kind.name}"
 
     def get_tags(self) -> list[str]:
         return [self._kind.name]
 
     def get_override_parameters(self) -> list[Any]:
+        status = self._operation.status
         parameters = [
-            OpenApiParameter(name, str, OpenApiParameter.HEADER, description=text, response=[self._status])
-            for name, text in self._headers.items()
+            OpenApiParameter(name, str, OpenApiParameter.HEADER, description=text, response=[status])
+            for name, text in self._operation.headers.items()
         ]
         if "{task_id}" in self.path:
             uuid = {"type": "string", "format": "uuid"}
@@ -62,8 +74,8 @@ class KindSchema(openapi.AutoSchema):
         return self._kind.payload if self.method == "POST" else None
 
     def get_response_serializers(self) -> Any:
-        problems = {(status, PROBLEM_MEDIA_TYPE): ProblemSerializer for status in self._problems}
-        return {(self._status, "application/json"): _entry_of(self._kind), **problems}
+        problems = {(status, PROBLEM_MEDIA_TYPE): ProblemSerializer for status in self._operation.problems}
+        return {(self._operation.status, "application/json"): _entry_of(self._kind), **problems}
 
 
 def without_trailing_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:

@@ -1,0 +1,190 @@
+"""What all lanes share: a bounded queue before a bounded number of places, timeouts, and how work is stopped."""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from tasks import runner
+from tasks.entry import TaskEntry, TaskFailure
+from tasks.exceptions import DispatcherFull, DispatcherStopping
+from tasks.kinds import get_kinds
+from tasks.lanes.backlog import Backlog
+from tasks.runner import Outcome
+from tasks.timer import Call, Timer
+
+_MAX_RETRY_AFTER = 60
+# The part that a kind's latest run has in its mean run time.
+_LATEST_SHARE = 0.2
+
+
+@dataclass(eq=False, slots=True)
+class Run:
+    """A task that has a place in a lane. `interrupt` stops its work without waiting for it."""
+
+    task_id: UUID
+    kind: str
+    began: float
+    interrupt: Callable[[], object] | None = None
+
+
+class LaneCounts(NamedTuple):
+    """Tasks that wait, tasks that have a place, and ended tasks whose code goes on all the same."""
+
+    waiting: int
+    running: int
+    lost: int
+
+
+class Lane:
+    """Runs tasks in its places; a subclass says what a place is.
+
+    A task whose attempt is over loses its place at once where the lane `abandons` such work: its code may hold on
+    to a thread, and is then counted as lost. There are never more lost ones than places; past that, a place is
+    free only when its code has returned.
+    """
+
+    abandons = True
+
+    def __init__(self, *, places: int, queue_limit: int, timer: Timer, again: Callable[[TaskEntry], None]) -> None:
+        """`again` gets the entry of each task that is to be tried again."""
+        self._places = places
+        self._queue_limit = queue_limit
+        self._timer = timer
+        self._again = again
+        self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)
+        self._backlog = Backlog()
+        self._running: set[Run] = set()
+        self._latest: dict[UUID, Run] = {}
+        self._running_of: Counter[str] = Counter()
+        self._lost = 0
+        self._mean_seconds: dict[str, float] = {}
+        self._closed = False
+
+    def submit(self, entry: TaskEntry, *, accepted: bool = False) -> None:
+        """Take the task, now or when a place is free; one that was `accepted` before is never refused for space.
+
+        Raises DispatcherFull, and its kind DispatcherStopping after `close`.
+        """
+        with self._lock:
+            if self._closed:
+                raise DispatcherStopping(_MAX_RETRY_AFTER)
+            free = self._places - len(self._running)
+            if not accepted and len(self._backlog) >= self._queue_limit + free:
+                raise DispatcherFull(self._retry_after(entry.kind))
+            self._backlog.push(entry.kind, entry.id)
+            self._wake()
+
+    def stop(self, task_id: UUID) -> None:
+        """Stop the work on a task that has ended in the registry, and free its place."""
+        with self._lock:
+            self._backlog.discard(task_id)
+            if task_id in self._latest:
+                self._stop_run(self._latest[task_id])
+
+    def close(self) -> list[UUID]:
+        """Take no more, and return the tasks that still waited, which will not be run."""
+        with self._lock:
+            self._closed = True
+            return self._backlog.clear()
+
+    def running(self) -> list[UUID]:
+        with self._lock:
+            return [run.task_id for run in self._running]
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no task has a place; False where `timeout` seconds were not enough."""
+        with self._ended:
+            return self._ended.wait_for(lambda: not self._running, timeout)
+
+    def shut_down(self) -> None:
+        """End what the lane runs on, after `close`, whatever still runs there."""
+        raise NotImplementedError
+
+    def counts(self) -> LaneCounts:
+        with self._lock:
+            return LaneCounts(len(self._backlog), len(self._running), self._lost)
+
+    def _wake(self) -> None:
+        """See to it that waiting tasks are begun where there are places. Called with the lock held."""
+        raise NotImplementedError
+
+    def _has_next(self) -> bool:
+        return len(self._running) < self._places and self._backlog.next_kind(self._may_run) is not None
+
+    def _begin(self) -> Run | None:
+        """Give a place to the task whose turn it is; None where there is none. Called with the lock held."""
+        kind = self._backlog.next_kind(self._may_run) if len(self._running) < self._places else None
+        if kind is None:
+            return None
+        run = Run(self._backlog.pop(kind), kind, time.monotonic())
+        self._latest[run.task_id] = run
+        self._running.add(run)
+        self._running_of[kind] += 1
+        return run
+
+    def _finish(self, run: Run) -> bool:
+        """Free the place of a run whose code has returned; False where it had lost its place before."""
+        with self._lock:
+            run.interrupt = None
+            if run in self._running:
+                self._free_place(run)
+                return True
+            self._lost -= 1
+            return False
+
+    def _free_place(self, run: Run) -> None:
+        self._running.remove(run)
+        if self._latest.get(run.task_id) is run:
+            del self._latest[run.task_id]
+        self._running_of[run.kind] -= 1
+        seconds = time.monotonic() - run.began
+        mean = self._mean_seconds.get(run.kind, seconds)
+        self._mean_seconds[run.kind] = mean + _LATEST_SHARE * (seconds - mean)
+        self._ended.notify_all()
+
+    def _may_run(self, kind: str) -> bool:
+        most = get_kinds()[kind].max_running
+        return most is None or self._running_of[kind] < most
+
+    def _stop_run(self, run: Run) -> None:
+        with self._lock:
+            if run.interrupt is not None:
+                run.interrupt()
+            if self.abandons and run in self._running and self._lost < self._places:
+                self._lost += 1
+                self._free_place(run)
+                self._wake()
+
+    def _limit_time(self, run: Run, entry: TaskEntry) -> Call | None:
+        seconds = get_kinds()[entry.kind].timeout
+        return None if seconds is None else self._timer.call_later(seconds, lambda: self._time_out(run, entry, seconds))
+
+    def _time_out(self, run: Run, entry: TaskEntry, seconds: float) -> None:
+        error = TaskFailure("timeout", f"The attempt took longer than {seconds:g} seconds.")
+        settled = runner.settle(entry, Outcome(error=error))
+        if settled is not None:
+            self._stop_run(run)
+            self._try_again(settled)
+
+    def _settle(self, entry: TaskEntry, outcome: Outcome, deadline: Call | None) -> None:
+        if deadline is not None:
+            deadline.cancel()
+        settled = runner.settle(entry, outcome)
+        if settled is not None:
+            self._try_again(settled)
+
+    def _try_again(self, settled: TaskEntry) -> None:
+        if not settled.ended:
+            self._again(settled)
+
+    def _retry_after(self, kind: str) -> int:
+        """Whole seconds until what waits now has been begun, going by how long the kind's tasks take."""
+        width = min(self._places, get_kinds()[kind].max_running or self._places)
+        seconds = len(self._backlog) * self._mean_seconds.get(kind, 1) / width
+        return max(1, min(math.ceil(seconds), _MAX_RETRY_AFTER))

@@ -1,0 +1,139 @@
+"""Heavy functions, each in a process that can be killed in the middle of one."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import django
+
+from tasks import runner
+from tasks.entry import TaskEntry, TaskFailure
+from tasks.exceptions import ATTEMPT_OVER
+from tasks.job import Job, RemoteJob
+from tasks.lanes.base import Run
+from tasks.lanes.threads import ThreadLane, ThreadWorker
+from tasks.registry import get_registry
+from tasks.runner import Outcome
+
+logger = logging.getLogger(__name__)
+
+# A fresh interpreter shares no locks and no threads with this one.
+_spawn = multiprocessing.get_context("spawn")
+# Heavy work gives way to the requests that the same machine answers.
+_NICENESS = 10
+_SHUT_DOWN_SECONDS = 5
+
+
+class ProcessLane(ThreadLane):
+    """Each thread of the lane watches over a process of its own, which runs the code and is killed to stop it."""
+
+    abandons = False
+    thread_name = "tasks-process"
+
+    def shut_down(self) -> None:
+        """Wait until the processes are gone; each goes with its thread."""
+        with self._ended:
+            self._ended.wait_for(lambda: not self._threads, _SHUT_DOWN_SECONDS)
+
+    def _new_worker(self) -> ThreadWorker:
+        return ProcessWorker(self._lock)
+
+
+class ProcessWorker(ThreadWorker):
+    """The parent's side of a process. Each has a pipe of its own, so that killing one harms no other."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        """`lock` is the lane's, which guards a run's `interrupt`."""
+        self._lock = lock
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection[Any, Any] | None = None
+
+    def prepare(self) -> None:
+        """See to it that the process runs and is ready; where that fails, `call` says so."""
+        if self._process is not None and self._process.is_alive():
+            return
+        self.close()
+        self._pipe, child_pipe = _spawn.Pipe()
+        process = _spawn.Process(target=_main, args=(child_pipe,), name="tasks-process", daemon=True)
+        try:
+            process.start()
+            child_pipe.close()
+            self._process = process
+            self._pipe.recv()
+        except (EOFError, OSError):
+            logger.exception("A process for heavy tasks could not be started")
+
+    def call(self, run: Run, entry: TaskEntry) -> Outcome:
+        """Run the code there; the failure has the code `crashed` where the process ends in the middle of it."""
+        self.prepare()
+        process, pipe = self._process, self._pipe
+        if process is None or pipe is None:
+            return _crashed("The process that runs such tasks could not be started.")
+        with self._lock:
+            run.interrupt = process.kill
+        # A stop that came before that line has changed the entry and found nothing to interrupt.
+        if Job(entry).cancelled:
+            process.kill()
+        try:
+            pipe.send(entry)
+            while not isinstance(message := pipe.recv(), Outcome):
+                with suppress(*ATTEMPT_OVER):
+                    get_registry().change(entry.id, message)
+        except (EOFError, OSError):
+            process.join()
+            return _crashed(f"The process that ran the task ended with exit code {process.exitcode}.")
+        finally:
+            with self._lock:
+                run.interrupt = None
+        if Job(entry).cancelled:
+            self.close()  # it may have been killed after its last word
+        return message
+
+    def close(self) -> None:
+        """Kill the process and wait for its end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
+
+def _crashed(detail: str) -> Outcome:
+    return Outcome(error=TaskFailure("crashed", detail))
+
+
+def _main(pipe: "Connection[Any, Any]") -> None:
+    """Run what the pipe brings until it is closed: the child's side."""
+    # Control-C at a terminal reaches this process too, but its parent decides when it ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    threading.Thread(target=_end_with_parent, name="tasks-parent-watch", daemon=True).start()
+    django.setup()
+    sending = threading.Lock()  # a late progress report comes from a thread of its own
+
+    def send(message: Any) -> None:
+        with sending:
+            pipe.send(message)
+
+    with suppress(EOFError, OSError):
+        send("ready")
+        while True:
+            entry = pipe.recv()
+            send(runner.call(entry, RemoteJob(entry, send)))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

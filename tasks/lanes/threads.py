@@ -1,0 +1,93 @@
+"""Plain functions, each in a thread of a bounded pool."""
+
+import itertools
+import threading
+from typing import Any
+from uuid import UUID
+
+from tasks import runner
+from tasks.entry import TaskEntry
+from tasks.job import Job
+from tasks.lanes.base import Lane, Run
+from tasks.runner import Outcome
+
+
+class ThreadWorker:
+    """Runs the code of one task after the other; each thread of a lane has one."""
+
+    def prepare(self) -> None:
+        """Get ready for the next task, before it is claimed."""
+
+    def call(self, run: Run, entry: TaskEntry) -> Outcome:
+        return runner.call(entry, Job(entry))
+
+    def close(self) -> None:
+        """Let go of what the worker holds."""
+
+
+class ThreadLane(Lane):
+    """A thread starts when there is work and none is idle. One whose task has lost its place ends after it."""
+
+    thread_name = "tasks-thread"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._work_ready = threading.Condition(self._lock)
+        self._threads = 0
+        self._idle_threads = 0
+        self._numbers = itertools.count(1)
+
+    def close(self) -> list[UUID]:
+        with self._lock:
+            self._idle_threads = 0
+            self._work_ready.notify_all()
+            return super().close()
+
+    def shut_down(self) -> None:
+        """Nothing is left to do: idle threads end with `close`, and a lost one when its task lets it."""
+
+    def _new_worker(self) -> ThreadWorker:
+        return ThreadWorker()
+
+    def _wake(self) -> None:
+        if not self._has_next():
+            return
+        if self._idle_threads:
+            self._idle_threads -= 1
+            self._work_ready.notify()
+        elif self._threads < self._places + self._lost:
+            self._threads += 1
+            name = f"{self.thread_name}-{next(self._numbers)}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        worker = self._new_worker()
+        try:
+            while (run := self._next(worker)) and self._attempt(run, worker):
+                pass
+        finally:
+            worker.close()
+            with self._lock:
+                self._threads -= 1
+                self._ended.notify_all()
+
+    def _next(self, worker: ThreadWorker) -> Run | None:
+        """Wait for work; None once the lane is closed."""
+        if not self._closed:
+            worker.prepare()
+        with self._lock:
+            while (run := self._begin()) is None and not self._closed:
+                self._idle_threads += 1
+                self._work_ready.wait()  # whoever notifies has taken one off the idle threads
+            return run
+
+    def _attempt(self, run: Run, worker: ThreadWorker) -> bool:
+        """Run one task; False where it lost its place meanwhile, which then is another thread's."""
+        try:
+            entry = runner.claim(run.task_id)
+            if entry is not None:
+                deadline = self._limit_time(run, entry)
+                self._settle(entry, worker.call(run, entry), deadline)
+        finally:
+            kept = self._finish(run)
+        return kept

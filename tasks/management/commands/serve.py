@@ -1,0 +1,58 @@
+from argparse import ArgumentParser
+from math import ceil
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.core.servers.basehttp import get_internal_wsgi_application
+from granian import Granian
+from granian.constants import Interfaces
+
+from tasks.stopping import drain_on_signals
+
+# Past the drain a worker still answers the last polls and ends its processes.
+_KILL_AFTER_DRAIN_SECONDS = 15
+
+
+def _load_application() -> WSGIApplication:
+    """Called in the worker process, before it serves."""
+    drain_on_signals()
+    return get_internal_wsgi_application()
+
+
+class Command(BaseCommand):
+    help = "Serve in production, on Granian. SIGTERM or SIGINT stops it once the running tasks have ended."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="the port to listen at (default: %(default)s)")
+        parser.add_argument("--workers", type=int, default=1, help="server processes (default: %(default)s)")
+        parser.add_argument(
+            "--threads",
+            type=int,
+            default=4,
+            help="threads that answer requests, in each process (default: %(default)s)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["workers"] > 1:
+            raise CommandError(
+                f"--workers {options['workers']} cannot work while the tasks are kept in memory: a poll would ask a "
+                "process that never heard of the task. Use --workers 1; --threads sets how many requests it answers "
+                "at once."
+            )
+        for name in ("workers", "threads"):
+            if options[name] < 1:
+                raise CommandError(f"--{name} is {options[name]}; set it to 1 or more.")
+        self.stdout.write(f"Serving at http://{options['host']}:{options['port']}/, with its API explained at /docs.")
+        Granian(
+            settings.WSGI_APPLICATION,
+            address=options["host"],
+            port=options["port"],
+            interface=Interfaces.WSGI,
+            workers=options["workers"],
+            blocking_threads=options["threads"],
+            workers_kill_timeout=ceil(settings.TASK_DRAIN_SECONDS) + _KILL_AFTER_DRAIN_SECONDS,
+            websockets=False,
+        ).serve(target_loader=_load_application, wrap_loader=False)
