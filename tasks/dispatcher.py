@@ -94,6 +94,7 @@ class ThreadDispatcher:
             for task_id in running:
                 lane.stop(task_id)
             lane.shut_down()
+        self._timer.clear()
         self._sweeper.stop()
         return idle and not waiting
 

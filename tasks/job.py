@@ -65,9 +65,9 @@ class Job:
             self._held = transition
             wait = self._reported_at + PROGRESS_SECONDS - time.monotonic()
         if wait <= 0:
-            self.flush()
+            self._flush()
         elif not is_timed:
-            _get_timer().call_later(wait, self._flush_late)
+            _get_timer().call_later(wait, self.close)
 
     def save_file(self, content: str | bytes, suffix: str) -> str:
         """Store the task's result file as `<kind>_<id><suffix>`, in place of an earlier one; return that name.
@@ -85,18 +85,18 @@ class Job:
             raise OSError(f"The storage kept {file_name} as {stored}; set it to overwrite files.")
         return file_name
 
-    def flush(self) -> None:
-        """Report the progress that is held back."""
+    def close(self) -> None:
+        """Report the progress that is still held back. For the runner, once the code has returned."""
+        with suppress(*ATTEMPT_OVER):
+            self._flush()
+
+    def _flush(self) -> None:
         with self._lock:
             held, self._held = self._held, None
             if held is not None:
                 self._reported_at = time.monotonic()
         if held is not None:
             self._report(held)
-
-    def _flush_late(self) -> None:
-        with suppress(*ATTEMPT_OVER):
-            self.flush()
 
     def _report(self, transition: Transition) -> None:
         get_registry().change(self.id, transition)

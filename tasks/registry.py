@@ -54,7 +54,7 @@ class MemoryRegistry:
         self._entries: dict[UUID, TaskEntry] = {}
         # In the order in which they ended, which is the order in which they expire.
         self._ended: OrderedDict[UUID, datetime] = OrderedDict()
-        # What has expired, and until when that is known; as many as there may be ended entries.
+        # What has expired, and when; as many as there may be ended entries.
         self._expired: OrderedDict[UUID, datetime] = OrderedDict()
         self._dropped_files: list[str] = []
 
@@ -66,12 +66,15 @@ class MemoryRegistry:
     def get(self, task_id: UUID) -> TaskEntry:
         # One dictionary look-up is atomic, and an entry never changes: a poll waits for nobody.
         entry = self._entries.get(task_id)
-        if entry is None:
-            known_until = self._expired.get(task_id)
-            raise TaskExpired if known_until and _now() < known_until else TaskNotFound
-        if entry.expires_at is not None and entry.expires_at <= _now():
-            raise TaskExpired
-        return entry
+        expired_at = self._expired.get(task_id) if entry is None else entry.expires_at
+        if expired_at is None:
+            if entry is None:
+                raise TaskNotFound
+            return entry
+        now = _now()
+        if entry is not None and now < expired_at:
+            return entry
+        raise TaskExpired if now < expired_at + _retention() else TaskNotFound
 
     def change(self, task_id: UUID, transition: Transition) -> TaskEntry:
         with self._lock:
@@ -100,16 +103,21 @@ class MemoryRegistry:
         now, most = _now(), settings.TASK_MAX_ENTRIES
         while self._ended and (len(self._ended) > most or next(iter(self._ended.values())) <= now):
             task_id, expires_at = self._ended.popitem(last=False)
-            self._expired[task_id] = min(expires_at, now) + timedelta(seconds=settings.TASK_RETENTION_SECONDS)
+            self._expired[task_id] = min(expires_at, now)
             entry = self._entries.pop(task_id)
             if entry.file_name:
                 self._dropped_files.append(entry.file_name)
-        while self._expired and (len(self._expired) > most or next(iter(self._expired.values())) <= now):
+        forgotten = now - _retention()
+        while self._expired and (len(self._expired) > most or next(iter(self._expired.values())) <= forgotten):
             self._expired.popitem(last=False)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _retention() -> timedelta:
+    return timedelta(seconds=settings.TASK_RETENTION_SECONDS)
 
 
 def _build_registry() -> Registry:

@@ -58,21 +58,21 @@ def claim(task_id: UUID) -> TaskEntry | None:
 def call(entry: TaskEntry, job: Job) -> Outcome:
     """Run the code of the entry's kind. Never raises."""
     try:
-        result = get_kinds()[entry.kind].process(job, copy.deepcopy(entry.input))
-        job.flush()
+        outcome = _returned(get_kinds()[entry.kind].process(job, copy.deepcopy(entry.input)))
     except BaseException as error:  # noqa: BLE001 - SystemExit from a kind must not end a worker either
-        return _raised(error)
-    return _returned(result)
+        outcome = _raised(error)
+    job.close()
+    return outcome
 
 
 async def acall(entry: TaskEntry, job: Job) -> Outcome:
     """Await the code of the entry's kind. Never raises."""
     try:
-        result = await get_kinds()[entry.kind].process(job, copy.deepcopy(entry.input))
-        job.flush()
+        outcome = _returned(await get_kinds()[entry.kind].process(job, copy.deepcopy(entry.input)))
     except BaseException as error:  # noqa: BLE001 - as in call; what cancels an attempt has ended it before
-        return _raised(error)
-    return _returned(result)
+        outcome = _raised(error)
+    job.close()
+    return outcome
 
 
 def settle(entry: TaskEntry, outcome: Outcome) -> TaskEntry | None:

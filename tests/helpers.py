@@ -29,6 +29,10 @@ class Api:
     def get(self, path: str, **headers: str) -> Any:
         return self.client.get(path, headers=headers)
 
+    def delete(self, entry: dict[str, Any]) -> Any:
+        """Cancel the task."""
+        return self.client.delete(f"/poll-{entry['kind']}/{entry['id']}")
+
     def create(self, kind: str = "task", **fields: Any) -> dict[str, Any]:
         """Create a task that must be accepted, and return its entry."""
         answer = self.post(f"/create-{kind}", {"name": "sample_name", **fields})

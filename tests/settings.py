@@ -2,5 +2,16 @@
 
 from taskproject.settings import *  # noqa: F403
 
-TASK_KINDS = ["tests.kinds.GATE", "tests.kinds.ECHO", "tests.kinds.BROKEN"]
 TASK_STEP_SECONDS = 0.01
+TASK_PROCESSES = 1
+TASK_DRAIN_SECONDS = 1
+_LANES = ("THREAD", "ASYNC", "PROCESS")
+TASK_KINDS = [
+    "tests.kinds.GATE",
+    "tests.kinds.ECHO",
+    "tests.kinds.BROKEN",
+    *(f"tests.lane_kinds.{lane}{option}" for lane in _LANES for option in ("", "_TIMEOUT", "_RETRY", "_SINGLE")),
+    "tests.lane_kinds.THREAD_LATE_RETRY",
+    "tests.lane_kinds.THREAD_TIMEOUT_RETRY",
+    "tests.lane_kinds.PROCESS_TIMEOUT_RETRY",
+]

@@ -17,8 +17,9 @@ class AsyncLane(Lane):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def shut_down(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
 
     def _wake(self) -> None:
         while run := self._begin():

@@ -1,0 +1,143 @@
+"""One kind of task that does what its payload says, on each lane and with each option."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import time
+from typing import Any
+
+from rest_framework import serializers
+
+from tasks.exceptions import PermanentFailure
+from tasks.job import Job
+from tasks.kinds.base import TaskKind, TaskPayload
+from tests import kinds
+
+
+class DoPayload(TaskPayload):
+    do = serializers.CharField(default="return")
+    seconds = serializers.FloatField(default=0)
+    times = serializers.IntegerField(default=0)
+
+
+def _act(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901, PLR0912 - a list of what a test may ask for
+    """What needs no waiting, and so is the same in a function and in a coroutine."""
+    match payload["do"]:
+        case "return":
+            return job.attempt
+        case "report":
+            for number in range(payload["times"]):
+                job.progress(100 * number / payload["times"], f"step {number}")
+            job.progress(99, "last step")
+        case "report-and-raise":
+            job.progress(70)
+            job.progress(40, "fell back")
+            raise ValueError("after the report")
+        case "save":
+            job.save_file("first", suffix=".txt")
+            return job.save_file(f"written by {job.name}", suffix=".txt")
+        case "fail-until":
+            if job.attempt < payload["times"]:
+                raise ValueError(f"attempt {job.attempt}")
+            return job.attempt
+        case "fail-at-gate":
+            kinds.gate.wait(20)
+            raise ValueError("at the gate")
+        case "fail-for-good":
+            raise PermanentFailure("It can never work.")
+        case "exit":
+            raise SystemExit(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "leave":
+            os._exit(0)
+        case "mutate":
+            payload["do"] = "changed"
+    return None
+
+
+def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - the same
+    deadline = time.monotonic() + payload["seconds"]
+    match payload["do"]:
+        case "sleep":
+            signal_proof_sleep(payload["seconds"])
+        case "check":
+            while time.monotonic() < deadline:
+                job.check()
+                time.sleep(0.005)
+        case "watch":
+            while not job.cancelled and time.monotonic() < deadline:
+                time.sleep(0.005)
+        case "progress":
+            while time.monotonic() < deadline:
+                job.progress(1)
+                time.sleep(0.005)
+        case "report-then-sleep":
+            for percent in range(60):
+                job.progress(percent, f"at {percent}")
+            signal_proof_sleep(payload["seconds"])
+        case "save-then-sleep":
+            job.save_file("half", suffix=".txt")
+            signal_proof_sleep(payload["seconds"])
+        case _:
+            return _act(job, payload)
+    return "slept"
+
+
+def signal_proof_sleep(seconds: float) -> None:
+    """Sleep like code that listens to nobody."""
+    if multiprocessing.parent_process() is None:
+        kinds.gate.wait(seconds)  # the end of a test opens it
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(seconds)
+
+
+async def awork(job: Job, payload: dict[str, Any]) -> Any:
+    deadline = time.monotonic() + payload["seconds"]
+    match payload["do"]:
+        case "sleep":
+            await asyncio.sleep(payload["seconds"])
+        case "stubborn":
+            while time.monotonic() < deadline:
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    continue
+        case "check" | "progress" | "watch":
+            await asyncio.sleep(payload["seconds"])
+        case "report-then-sleep":
+            for percent in range(60):
+                job.progress(percent, f"at {percent}")
+            await asyncio.sleep(payload["seconds"])
+        case "save-then-sleep":
+            await asyncio.to_thread(job.save_file, "half", suffix=".txt")
+            await asyncio.sleep(payload["seconds"])
+        case _:
+            return _act(job, payload)
+    return "slept"
+
+
+_THREAD: dict[str, Any] = {"process": work, "payload": DoPayload}
+_ASYNC: dict[str, Any] = {"process": awork, "payload": DoPayload}
+_PROCESS: dict[str, Any] = {"process": work, "payload": DoPayload, "cpu_bound": True}
+_TIMEOUT: dict[str, Any] = {"timeout": 0.3}
+_RETRY: dict[str, Any] = {"retries": 2, "retry_delay": 0.05}
+_SINGLE: dict[str, Any] = {"max_running": 1}
+
+THREAD = TaskKind(name="thread", **_THREAD)
+THREAD_TIMEOUT = TaskKind(name="thread-timeout", **_THREAD, **_TIMEOUT)
+THREAD_RETRY = TaskKind(name="thread-retry", **_THREAD, **_RETRY)
+THREAD_SINGLE = TaskKind(name="thread-single", **_THREAD, **_SINGLE)
+THREAD_LATE_RETRY = TaskKind(name="thread-late-retry", **_THREAD, retries=1, retry_delay=60)
+THREAD_TIMEOUT_RETRY = TaskKind(name="thread-timeout-retry", **_THREAD, **_TIMEOUT, retries=1, retry_delay=0)
+ASYNC = TaskKind(name="async", **_ASYNC)
+ASYNC_TIMEOUT = TaskKind(name="async-timeout", **_ASYNC, **_TIMEOUT)
+ASYNC_RETRY = TaskKind(name="async-retry", **_ASYNC, **_RETRY)
+ASYNC_SINGLE = TaskKind(name="async-single", **_ASYNC, **_SINGLE)
+PROCESS = TaskKind(name="process", **_PROCESS)
+PROCESS_TIMEOUT = TaskKind(name="process-timeout", **_PROCESS, **_TIMEOUT)
+PROCESS_RETRY = TaskKind(name="process-retry", **_PROCESS, **_RETRY)
+PROCESS_SINGLE = TaskKind(name="process-single", **_PROCESS, **_SINGLE)
+PROCESS_TIMEOUT_RETRY = TaskKind(name="process-timeout-retry", **_PROCESS, **_TIMEOUT, retries=1, retry_delay=0)

@@ -1,0 +1,343 @@
+"""What each kind of lane promises, over HTTP: a kind finds the same on a thread, on the event loop and in a process."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from datetime import datetime
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from tasks.dispatcher import ThreadDispatcher, get_dispatcher
+from tests import kinds
+from tests.helpers import Api, assert_problem, wait_for
+
+LANES = ["thread", "async", "process"]
+COUNTS_OF = {"thread": "threads", "async": "async", "process": "processes"}
+on_each_lane = pytest.mark.parametrize("lane", LANES)
+
+
+def seconds_between(entry: dict[str, Any], first: str, second: str) -> float:
+    return (datetime.fromisoformat(entry[second]) - datetime.fromisoformat(entry[first])).total_seconds()
+
+
+def is_started(api: Api, entry: dict[str, Any]) -> bool:
+    return bool(api.poll(entry)["started_at"])
+
+
+@on_each_lane
+def test_a_task_returns_its_result(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(lane))
+    assert (ended["status"], ended["result"], ended["progress"]) == ("completed", 1, 100)
+
+
+@on_each_lane
+def test_the_input_a_client_sees_is_not_the_one_the_code_gets(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(lane, do="mutate"))
+    assert ended["input"]["do"] == "mutate"
+
+
+@on_each_lane
+def test_a_result_file_is_served_once_the_task_is_completed(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(lane, do="save"))
+    assert ended["file_path"] == f"files/{lane}_{ended['id']}.txt"
+    answer = api.get(f"/{ended['file_path']}")
+    assert b"".join(answer.streaming_content) == b"written by sample_name"
+
+
+# Progress
+
+
+@on_each_lane
+def test_progress_is_shown_while_the_task_runs_and_the_last_word_of_a_burst_is_shown_soon(api: Api, lane: str) -> None:
+    entry = api.create(lane, do="report-then-sleep", seconds=20)
+    now = wait_for(lambda: (now := api.poll(entry)) and now["progress"] == 59 and now)
+    assert now["status"] == "pending"
+    assert now["message"] == "at 59"
+    api.delete(entry)
+
+
+@on_each_lane
+def test_progress_in_a_tight_loop_changes_the_entry_at_most_some_twenty_times_a_second(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(lane, do="report", times=2_000))
+    seconds = seconds_between(ended, "started_at", "finished_at")
+    changes = ended["version"] - 3  # less the create, the claim and the end
+    assert changes <= 2 + seconds * 25
+    assert ended["message"] == "last step"
+
+
+@on_each_lane
+def test_progress_never_goes_back_and_stays_when_the_task_fails(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(lane, do="report-and-raise"))
+    assert (ended["status"], ended["progress"], ended["message"]) == ("failed", 70, "fell back")
+
+
+# Cancel
+
+
+@on_each_lane
+def test_a_cancelled_task_is_cancelled_at_once_and_its_work_stops(api: Api, lane: str) -> None:
+    entry = api.create(lane, do="check", seconds=20)
+    wait_for(lambda: is_started(api, entry))
+    answer = api.delete(entry)
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "cancelled"
+    assert answer.json()["finished_at"]
+    wait_for(lambda: get_dispatcher().counts()[COUNTS_OF[lane]][1:] == (0, 0))
+    assert api.poll(entry) == answer.json()
+
+
+@on_each_lane
+def test_a_queued_task_that_is_cancelled_never_starts(api: Api, lane: str) -> None:
+    first = api.create(f"{lane}-single", do="sleep", seconds=20)
+    wait_for(lambda: is_started(api, first))
+    second = api.create(f"{lane}-single")
+    assert api.delete(second).json()["status"] == "cancelled"
+    api.delete(first)
+    third = api.wait(api.create(f"{lane}-single"))
+    assert third["status"] == "completed"
+    assert api.poll(second)["attempt"] == 0
+
+
+@pytest.mark.parametrize("do", ["check", "watch", "progress"])
+def test_a_thread_stops_at_its_next_word_with_the_job(api: Api, do: str) -> None:
+    entry = api.create("thread", do=do, seconds=20)
+    wait_for(lambda: is_started(api, entry))
+    cancelled = api.delete(entry).json()
+    wait_for(lambda: get_dispatcher().counts()["threads"].lost == 0)
+    assert api.poll(entry) == cancelled
+
+
+def test_what_a_thread_returns_after_its_task_was_cancelled_is_dropped(api: Api) -> None:
+    entry = api.create("gate")
+    wait_for(lambda: is_started(api, entry))
+    cancelled = api.delete(entry).json()
+    assert get_dispatcher().counts()["threads"] == (0, 0, 1)
+    kinds.gate.set()
+    wait_for(lambda: get_dispatcher().counts()["threads"] == (0, 0, 0))
+    assert api.poll(entry) == cancelled
+
+
+def test_an_ended_task_cannot_be_cancelled(api: Api) -> None:
+    entry = api.wait(api.create("async"))
+    assert_problem(api.delete(entry), 409, "already ended")
+    assert api.poll(entry) == entry
+
+
+def test_only_a_task_of_the_kind_can_be_cancelled(api: Api) -> None:
+    entry = api.create("gate")
+    assert_problem(api.delete({**entry, "kind": "task"}), 404)
+    assert api.poll(entry)["status"] == "pending"
+
+
+@on_each_lane
+def test_a_cancelled_task_is_never_tried_again(api: Api, lane: str) -> None:
+    entry = api.create(f"{lane}-retry", do="sleep", seconds=20)
+    wait_for(lambda: is_started(api, entry))
+    cancelled = api.delete(entry).json()
+    wait_for(lambda: get_dispatcher().counts()[COUNTS_OF[lane]].running == 0)
+    assert api.wait(api.create(f"{lane}-retry"))["status"] == "completed"
+    assert api.poll(entry) == cancelled
+
+
+# Timeouts
+
+
+@on_each_lane
+def test_a_task_that_takes_too_long_fails_in_time_and_frees_its_place(
+    api: Api, lane: str, settings: LazySettings
+) -> None:
+    settings.TASK_THREADS = settings.TASK_ASYNC_LIMIT = 1
+    get_dispatcher.use(ThreadDispatcher())
+    ended = api.wait(api.create(f"{lane}-timeout", do="sleep", seconds=20))
+    assert ended["status"] == "failed"
+    assert ended["error"] == {"code": "timeout", "detail": "The attempt took longer than 0.3 seconds."}
+    assert 0.3 <= seconds_between(ended, "started_at", "finished_at") < 0.55
+    assert api.wait(api.create(lane))["status"] == "completed"
+
+
+def test_a_thread_that_ignores_its_timeout_is_lost_and_replaced_until_it_returns(
+    api: Api, settings: LazySettings
+) -> None:
+    settings.TASK_THREADS = 1
+    get_dispatcher.use(ThreadDispatcher())
+    ended = api.wait(api.create("thread-timeout", do="sleep", seconds=1))
+    wait_for(lambda: get_dispatcher().counts()["threads"].lost == 1)
+    assert b'tasks_lost{lane="threads"} 1.0' in api.get("/metrics").content
+    assert api.wait(api.create("thread"))["status"] == "completed"
+    wait_for(lambda: get_dispatcher().counts()["threads"].lost == 0)
+    assert api.poll(ended) == ended
+
+
+def test_there_are_never_more_lost_threads_than_places(api: Api, settings: LazySettings) -> None:
+    settings.TASK_THREADS = 1
+    get_dispatcher.use(ThreadDispatcher())
+    lost = api.create("gate")
+    wait_for(lambda: is_started(api, lost))
+    api.delete(lost)
+    keeps_its_place = api.create("gate")
+    wait_for(lambda: is_started(api, keeps_its_place))
+    api.delete(keeps_its_place)
+    assert get_dispatcher().counts()["threads"] == (0, 1, 1)
+    waits = api.create("thread")
+    kinds.gate.set()
+    assert api.wait(waits)["status"] == "completed"
+    wait_for(lambda: get_dispatcher().counts()["threads"] == (0, 0, 0))
+
+
+def test_a_coroutine_that_swallows_its_cancellation_loses_its_place_all_the_same(
+    api: Api, settings: LazySettings
+) -> None:
+    settings.TASK_ASYNC_LIMIT = 1
+    get_dispatcher.use(ThreadDispatcher())
+    assert api.wait(api.create("async-timeout", do="stubborn", seconds=1))["error"]["code"] == "timeout"
+    assert api.wait(api.create("async"))["status"] == "completed"
+    wait_for(lambda: get_dispatcher().counts()["async"] == (0, 0, 0))
+
+
+# Retries
+
+
+@on_each_lane
+def test_a_failed_attempt_is_followed_by_the_next(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(f"{lane}-retry", do="fail-until", times=3))
+    assert (ended["status"], ended["attempt"], ended["result"], ended["error"]) == ("completed", 3, 3, None)
+
+
+@on_each_lane
+def test_the_last_attempt_that_fails_is_the_end(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(f"{lane}-retry", do="fail-until", times=9))
+    assert (ended["status"], ended["attempt"]) == ("failed", 3)
+    assert ended["error"] == {"code": "exception", "detail": "ValueError: attempt 3"}
+
+
+@on_each_lane
+def test_a_permanent_failure_stops_at_once(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(f"{lane}-retry", do="fail-for-good"))
+    assert (ended["status"], ended["attempt"]) == ("failed", 1)
+    assert ended["error"] == {"code": "permanent", "detail": "It can never work."}
+
+
+def test_a_task_that_waits_for_its_next_attempt_shows_its_error_and_holds_no_place(
+    api: Api, settings: LazySettings
+) -> None:
+    settings.TASK_THREADS = 1
+    get_dispatcher.use(ThreadDispatcher())
+    entry = api.create("thread-late-retry", do="fail-until", times=9)
+    now = wait_for(lambda: (now := api.poll(entry)) and now["error"] and now)
+    assert (now["status"], now["attempt"], now["started_at"]) == ("pending", 1, None)
+    assert now["error"]["detail"] == "ValueError: attempt 1"
+    assert api.wait(api.create("thread"))["status"] == "completed"
+    assert api.delete(entry).json()["status"] == "cancelled"
+
+
+def test_where_too_many_wait_for_their_next_attempt_a_failure_stands(api: Api, settings: LazySettings) -> None:
+    settings.TASK_QUEUE_LIMIT = 1
+    get_dispatcher.use(ThreadDispatcher())
+    waits = api.create("thread-late-retry", do="fail-until", times=9)
+    wait_for(lambda: api.poll(waits)["error"])
+    ended = api.wait(api.create("thread-late-retry", do="fail-until", times=9))
+    assert (ended["status"], ended["error"]["detail"]) == ("failed", "ValueError: attempt 1")
+
+
+@pytest.mark.parametrize("lane", ["thread", "process"])
+def test_a_timeout_is_a_failure_that_is_tried_again(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(f"{lane}-timeout-retry", do="sleep", seconds=1.5))
+    assert (ended["status"], ended["attempt"], ended["error"]["code"]) == ("failed", 2, "timeout")
+
+
+# Crashes
+
+
+@pytest.mark.parametrize(("do", "code"), [("kill", -9), ("leave", 0)])
+def test_a_process_that_ends_in_a_task_fails_that_task_alone(api: Api, do: str, code: int) -> None:
+    ended = api.wait(api.create("process", do=do))
+    assert ended["status"] == "failed"
+    assert ended["error"]["code"] == "crashed"
+    assert f"exit code {code}." in ended["error"]["detail"]
+    assert api.wait(api.create("process"))["status"] == "completed"
+
+
+def test_a_crash_is_a_failure_that_is_tried_again(api: Api) -> None:
+    ended = api.wait(api.create("process-retry", do="kill"))
+    assert (ended["attempt"], ended["error"]["code"]) == (3, "crashed")
+
+
+def test_an_idle_process_that_is_killed_is_replaced(api: Api) -> None:
+    api.wait(api.create("process"))
+    [process] = _worker_processes()
+    os.kill(process, signal.SIGKILL)
+    wait_for(lambda: process not in _worker_processes())
+    assert api.wait(api.create("process"))["status"] == "completed"
+
+
+@pytest.mark.parametrize("lane", ["thread", "process"])
+def test_a_kind_that_exits_fails_its_task_and_not_its_worker(api: Api, lane: str) -> None:
+    ended = api.wait(api.create(lane, do="exit"))
+    assert ended["error"]["code"] == "exception"
+    assert api.wait(api.create(lane))["status"] == "completed"
+
+
+# Limits
+
+
+@on_each_lane
+def test_a_kind_at_its_own_limit_waits_and_holds_up_no_other(api: Api, lane: str, settings: LazySettings) -> None:
+    settings.TASK_PROCESSES = 2
+    get_dispatcher.use(ThreadDispatcher())
+    first = api.create(f"{lane}-single", do="sleep", seconds=20)
+    wait_for(lambda: is_started(api, first))
+    second = api.create(f"{lane}-single")
+    assert api.wait(api.create(lane))["status"] == "completed"
+    assert api.poll(second)["started_at"] is None
+    api.delete(first)
+    assert api.wait(second)["status"] == "completed"
+
+
+@on_each_lane
+def test_a_full_lane_refuses_with_a_time_that_follows_from_its_queue(
+    api: Api, lane: str, settings: LazySettings
+) -> None:
+    settings.TASK_THREADS = settings.TASK_ASYNC_LIMIT = settings.TASK_PROCESSES = 1
+    settings.TASK_QUEUE_LIMIT = 40
+    get_dispatcher.use(ThreadDispatcher())
+    running = api.create(lane, do="sleep", seconds=20)
+    wait_for(lambda: is_started(api, running))
+    waiting = [api.create(lane) for _ in range(40)]
+    answer = api.post(f"/create-{lane}", {"name": "one too many"})
+    assert_problem(answer, 503, "try again in 40 seconds")
+    assert answer["Retry-After"] == "40"
+    api.delete(running)
+    assert {api.wait(entry)["status"] for entry in waiting} == {"completed"}
+
+
+def test_a_lane_runs_as_many_tasks_at_once_as_it_has_threads(api: Api, settings: LazySettings) -> None:
+    settings.TASK_THREADS = 3
+    get_dispatcher.use(ThreadDispatcher())
+    entries = [api.create("gate") for _ in range(5)]
+    wait_for(lambda: get_dispatcher().counts()["threads"] == (2, 3, 0))
+    assert sum(thread.name.startswith("tasks-thread-") for thread in threading.enumerate()) == 3
+    kinds.gate.set()
+    assert {api.wait(entry)["status"] for entry in entries} == {"completed"}
+
+
+def test_nothing_starts_before_the_first_task() -> None:
+    assert not [thread.name for thread in threading.enumerate() if _is_ours(thread)]
+
+
+def test_every_thread_has_a_name_and_ends_with_its_dispatcher(api: Api) -> None:
+    for lane in LANES:
+        api.wait(api.create(lane, do="report", times=100))
+    assert get_dispatcher().drain(5)
+    wait_for(lambda: not [thread for thread in threading.enumerate() if _is_ours(thread)])
+    assert not _worker_processes()
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread.name.startswith("tasks-")
+
+
+def _worker_processes() -> list[int]:
+    return [process.pid for process in multiprocessing.active_children() if process.pid and process.is_alive()]
