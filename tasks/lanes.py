@@ -34,6 +34,7 @@ class ThreadLane:
             self._queue.append(task_id)
             if starts:
                 self._threads += 1
+                self._free += 1  # from now on, so that what it will take does not count as waiting
                 threading.Thread(target=self._work, name=f"tasks-thread-{self._threads}", daemon=True).start()
             else:
                 self._changed.notify()
@@ -52,7 +53,6 @@ class ThreadLane:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._free += 1
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 self._free -= 1
                 if not self._queue:
@@ -61,3 +61,5 @@ class ThreadLane:
                     return
                 task_id = self._queue.popleft()
             runner.run(task_id)
+            with self._changed:
+                self._free += 1
