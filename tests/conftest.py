@@ -32,3 +32,10 @@ def _fresh(settings: LazySettings, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def api(client: Client) -> Api:
     return Api(client)
+
+
+@pytest.fixture
+def one_worker(settings: LazySettings) -> None:
+    """One task runs, one waits, and there is no room for a third."""
+    settings.TASK_THREADS = settings.TASK_QUEUE_LIMIT = 1
+    get_dispatcher.use(ThreadDispatcher())

@@ -2,5 +2,5 @@
 
 from taskproject.settings import *  # noqa: F403
 
-TASK_KINDS = ["tests.kinds.GATE", "tests.kinds.ECHO", "tests.kinds.BROKEN"]
+TASK_KINDS = ["tests.kinds.GATE", "tests.kinds.FILING", "tests.kinds.ECHO", "tests.kinds.BROKEN"]
 TASK_STEP_SECONDS = 0.01
