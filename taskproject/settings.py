@@ -36,11 +36,11 @@ DATABASES: dict[str, Any] = {}
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
 
 INSTALLED_APPS = [
+    "tasks",  # first, since its runserver takes the place of the others
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "tasks",
 ]
 
 MIDDLEWARE = [
@@ -81,7 +81,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_RENDERER_CLASSES": [
         "tasks.rest.renderers.JSONRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "tasks.rest.renderers.BrowsableAPIRenderer",
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "tasks.rest.negotiation.ContentNegotiation",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

@@ -30,6 +30,19 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     get_dispatcher().drain(timeout=0)
 
 
+@pytest.fixture(scope="session")
+def client() -> Client:
+    """One for all tests: each new one would load the middleware and look for every static file anew."""
+    return Client()
+
+
 @pytest.fixture
 def api(client: Client) -> Api:
     return Api(client)
+
+
+@pytest.fixture
+def one_worker(settings: LazySettings) -> None:
+    """One task runs, one waits, and there is no room for a third."""
+    settings.TASK_THREADS = settings.TASK_QUEUE_LIMIT = 1
+    get_dispatcher.use(ThreadDispatcher())

@@ -1,10 +1,21 @@
+import os
 import time
 from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.test import Client
 
+from tasks.entry import TaskEntry
+from tasks.registry import MemoryRegistry, get_registry
+
 T = TypeVar("T")
+
+PROJECT = Path(__file__).resolve().parent.parent
+# What a browser sends as `Accept` for a page.
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 def wait_for(look: Callable[[], T], timeout: float = 10) -> T:
@@ -63,3 +74,57 @@ def assert_problem(answer: Any, status: int, hint: str = "") -> dict[str, Any]:
     assert len(problem["detail"]) > 20
     assert "Traceback" not in answer.content.decode()
     return problem
+
+
+def stored() -> dict[UUID, TaskEntry]:
+    """Every entry that there is, to tell whether a request left something behind."""
+    registry = get_registry()
+    assert isinstance(registry, MemoryRegistry)
+    return dict(registry._entries)  # noqa: SLF001 - no address lists the entries
+
+
+def read(answer: Any) -> bytes:
+    """The whole body of an answer that is sent as a stream; its file is closed."""
+    body = b"".join(answer.streaming_content)
+    answer.close()
+    return body
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """The environment of a process of the service: this one's, without its own settings, and with `settings`."""
+    own = ("TASK_", "DJANGO_", "PYTEST_", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)} | settings
+
+
+class Page(HTMLParser):
+    """A page as a browser takes it: the addresses it names, and the fields of its forms."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text = html
+        self.addresses: list[str] = []
+        self.loaded: list[str] = []
+        self.fields: dict[str, dict[str, str]] = {}
+        self.forms: list[dict[str, str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value or "" for name, value in attrs}
+        named = [attributes[name] for name in ("src", "href", "action") if name in attributes]
+        self.addresses += named
+        if tag in {"script", "link", "img"}:
+            self.loaded += named
+        if tag == "form":
+            self.forms.append(attributes)
+        if tag in {"input", "textarea", "select"} and "name" in attributes:
+            self.fields[attributes["name"]] = attributes
+
+
+def assert_stands_alone(page: Page, client: Client) -> None:
+    """Check that the page names no address of another server, and that what it loads is there."""
+    assert [address for address in page.addresses if "//" in address] == []
+    assert page.loaded
+    for address in page.loaded:
+        answer: Any = client.get(address)
+        assert answer.status_code == 200, address
+        assert read(answer), address

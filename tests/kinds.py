@@ -8,7 +8,7 @@ from rest_framework import serializers
 from tasks.job import Job
 from tasks.kinds.base import TaskKind, TaskPayload
 
-# A `gate` task runs until the test opens this.
+# A `gate` or `filing` task runs until the test opens this.
 gate = threading.Event()
 
 BROKEN_RESULTS: dict[str, Any] = {
@@ -28,6 +28,10 @@ class EchoPayload(TaskPayload):
     tags = serializers.ListField(child=serializers.CharField(), required=False)
 
 
+class FilingPayload(TaskPayload):
+    suffix = serializers.CharField(default=".txt")
+
+
 class BrokenPayload(TaskPayload):
     how = serializers.CharField()
 
@@ -37,6 +41,12 @@ def wait_at_gate(job: Job, payload: dict[str, Any]) -> str:
     if not gate.wait(20):
         raise TimeoutError("Nobody opened the gate.")
     return "through"
+
+
+def file_then_wait(job: Job, payload: dict[str, Any]) -> None:
+    job.save_file("kept", suffix=payload["suffix"])
+    job.progress(50, "filed")
+    wait_at_gate(job, payload)
 
 
 def echo(job: Job, payload: dict[str, Any]) -> dict[str, Any]:
@@ -53,5 +63,6 @@ def break_down(job: Job, payload: dict[str, Any]) -> Any:
 
 
 GATE = TaskKind(name="gate", process=wait_at_gate)
+FILING = TaskKind(name="filing", payload=FilingPayload, process=file_then_wait)
 ECHO = TaskKind(name="echo", payload=EchoPayload, process=echo)
 BROKEN = TaskKind(name="broken", payload=BrokenPayload, process=break_down)

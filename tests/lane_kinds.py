@@ -1,9 +1,9 @@
 """One kind of task that does what its payload says, on each lane and with each option."""
 
 import asyncio
-import multiprocessing
 import os
 import signal
+import threading
 import time
 from typing import Any
 
@@ -87,7 +87,7 @@ def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - the same
 
 def signal_proof_sleep(seconds: float) -> None:
     """Sleep like code that listens to nobody."""
-    if multiprocessing.parent_process() is None:
+    if threading.current_thread() is not threading.main_thread():
         kinds.gate.wait(seconds)  # the end of a test opens it
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -4,10 +4,10 @@ from taskproject.settings import *  # noqa: F403
 
 TASK_STEP_SECONDS = 0.01
 TASK_PROCESSES = 1
-TASK_DRAIN_SECONDS = 1
 _LANES = ("THREAD", "ASYNC", "PROCESS")
 TASK_KINDS = [
     "tests.kinds.GATE",
+    "tests.kinds.FILING",
     "tests.kinds.ECHO",
     "tests.kinds.BROKEN",
     *(f"tests.lane_kinds.{lane}{option}" for lane in _LANES for option in ("", "_TIMEOUT", "_RETRY", "_SINGLE")),

@@ -324,7 +324,10 @@ def test_a_lane_runs_as_many_tasks_at_once_as_it_has_threads(api: Api, settings:
 
 
 def test_nothing_starts_before_the_first_task() -> None:
-    assert not [thread.name for thread in threading.enumerate() if _is_ours(thread)]
+    before = set(threading.enumerate())
+    get_dispatcher.use(ThreadDispatcher())
+    assert set(get_dispatcher().counts().values()) == {(0, 0, 0)}
+    assert set(threading.enumerate()) <= before
 
 
 def test_every_thread_has_a_name_and_ends_with_its_dispatcher(api: Api) -> None:

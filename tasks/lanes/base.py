@@ -78,7 +78,11 @@ class Lane:
             if not accepted and len(self._backlog) >= self._queue_limit + free:
                 raise DispatcherFull(self._retry_after(entry.kind))
             self._backlog.push(entry.kind, entry.id)
-            self._wake()
+            try:
+                self._wake()
+            except RuntimeError as error:
+                self._backlog.discard(entry.id)
+                raise DispatcherFull(_MAX_RETRY_AFTER) from error
 
     def stop(self, task_id: UUID) -> None:
         """Stop the work on a task that has ended in the registry, and free its place."""

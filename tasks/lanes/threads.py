@@ -58,7 +58,12 @@ class ThreadLane(Lane):
         elif self._threads < self._places + self._lost:
             self._threads += 1
             name = f"{self.thread_name}-{next(self._numbers)}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+            except RuntimeError:  # the system has no thread left; one that is there takes the task later
+                self._threads -= 1
+                if not self._threads:
+                    raise
 
     def _work(self) -> None:
         worker = self._new_worker()

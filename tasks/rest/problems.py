@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from tasks.exceptions import DispatcherFull, TaskAlreadyFinished, TaskExpired, TaskNotFound
 from tasks.rest.parsers import BodyTooLarge
-from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
+from tasks.rest.renderers import PROBLEM_MEDIA_TYPE, BrowsableAPIRenderer, JSONRenderer
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,10 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
         case _:
             logger.error("A request crashed: %s", context["request"].path, exc_info=error)
             body = problem(500, "Something is wrong in this server and was logged; try again later.")
+    request = context["request"]
+    if not isinstance(getattr(request, "accepted_renderer", None), JSONRenderer | BrowsableAPIRenderer):
+        # The view's own type, as that of the schema, is none for a problem.
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
     return Response(body, status=body["status"], headers=headers)
 
 

@@ -1,16 +1,16 @@
-"""JSON out, by orjson."""
+"""JSON out, by orjson; the same as a page for a browser."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from rest_framework.renderers import BaseRenderer
+from rest_framework import renderers
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _OPTIONS = orjson.OPT_UTC_Z
 
 
-class JSONRenderer(BaseRenderer):
+class JSONRenderer(renderers.BaseRenderer):
     """Also what the browsable API shows. An error goes out as problem+json (RFC 9457)."""
 
     media_type = "application/json"
@@ -29,3 +29,7 @@ class JSONRenderer(BaseRenderer):
         if response is not None and response.exception and response.accepted_renderer is self:
             response["Content-Type"] = PROBLEM_MEDIA_TYPE
         return orjson.dumps(data, option=_OPTIONS | orjson.OPT_INDENT_2 if context.get("indent") else _OPTIONS)
+
+
+class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):
+    template = "tasks/api.html"

@@ -1,0 +1,105 @@
+from typing import Any, NoReturn
+from uuid import UUID
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+
+from tasks.entry import TaskEntry
+from tasks.registry import MemoryRegistry, get_registry
+from tests.helpers import BROWSER, Api, assert_problem
+
+UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
+INTERNAL = "hush-hush"
+
+
+class CrashingRegistry(MemoryRegistry):
+    """A data store that is broken, and says more than a client may hear."""
+
+    def get(self, task_id: UUID) -> NoReturn:
+        raise RuntimeError(INTERNAL)
+
+    def add(self, entry: TaskEntry) -> NoReturn:
+        raise RuntimeError(INTERNAL)
+
+
+@pytest.fixture(params=[False, True], ids=["DEBUG off", "DEBUG on"], autouse=True)
+def _debug(request: pytest.FixtureRequest, settings: LazySettings) -> None:
+    settings.DEBUG = request.param
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/create-unknown", "/create-task/x", "/create-task//", "/poll-task", "/static/none.css", "/%00", "//x",
+     f"/poll-unknown/{UNKNOWN}", f"/poll-task/{UNKNOWN}/x", "/files", "/files/a/b", "/schema/x", "/create-task%0A"],
+)  # fmt: skip
+def test_an_unknown_address_is_a_problem_for_any_method(client: Client, path: str) -> None:
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
+        answer = client.generic(method, path, b"{", content_type="application/json")
+        assert_problem(answer, 404, "/docs")
+
+
+def test_a_head_request_to_an_unknown_address_has_no_body(client: Client) -> None:
+    answer = client.head("/nothing")
+    assert answer.status_code == 404
+    assert answer.content == b""
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/csv", "application/problem+json"])
+def test_an_unknown_address_is_a_problem_whatever_is_asked_for(api: Api, accept: str) -> None:
+    answer = api.get("/nothing", Accept=accept)
+    assert answer.status_code in {404, 406}
+    assert_problem(answer, answer.status_code)
+
+
+def test_a_browser_gets_a_page_for_an_unknown_address(api: Api) -> None:
+    answer = api.get("/nothing", Accept=BROWSER)
+    assert answer.status_code == 404
+    assert answer["Content-Type"].startswith("text/html")
+    assert "There is nothing at this address" in answer.content.decode()
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/create-task"), ("GET", f"/poll-task/{UNKNOWN}")])
+@pytest.mark.parametrize("accept", ["*/*", BROWSER])
+def test_a_crash_is_logged_once_and_tells_the_client_nothing(
+    client: Client, caplog: pytest.LogCaptureFixture, method: str, path: str, accept: str
+) -> None:
+    get_registry.use(CrashingRegistry())
+    answer: Any = client.generic(
+        method, path, b'{"name": "x"}', content_type="application/json", headers={"Accept": accept}
+    )
+    if accept == BROWSER:
+        assert answer.status_code == 500
+        assert answer["Content-Type"].startswith("text/html")
+    else:
+        assert_problem(answer, 500, "logged")
+    text = answer.content.decode()
+    for leak in (INTERNAL, "RuntimeError", "Traceback (", ".py"):
+        assert leak not in text
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == INTERNAL
+    assert path in record.getMessage()
+
+
+@pytest.mark.parametrize("host", ["evil.example", "testserver.evil.example", "a b", "[", "testserver:x", ""])
+@pytest.mark.parametrize("path", [f"/poll-task/{UNKNOWN}", "/nothing", "/static/rest_framework/css/default.css"])
+def test_a_wrong_host_is_a_problem(api: Api, host: str, path: str) -> None:
+    assert_problem(api.get(path, Host=host), 400, "ALLOWED_HOSTS")
+
+
+@pytest.mark.parametrize("path", ["/schema", "/docs", "/create-task", f"/poll-task/{UNKNOWN}", "/files/x"])
+def test_a_method_that_no_address_takes_is_a_problem(client: Client, path: str) -> None:
+    answer = client.generic("PROPFIND", path)
+    assert_problem(answer, 405, "methods")
+    assert answer["Allow"]
+
+
+@pytest.mark.parametrize("path", ["/schema", "/docs"])
+def test_a_type_that_a_document_does_not_have_is_a_problem(api: Api, path: str) -> None:
+    assert_problem(api.get(path, Accept="image/png"), 406, "Accept")
+
+
+@pytest.mark.parametrize("path", [f"/poll-task/{UNKNOWN}?format=xml", "/create-task?format=xml", "/schema?format=xml"])
+def test_an_unknown_format_is_a_problem(api: Api, path: str) -> None:
+    assert_problem(api.get(path), 404)

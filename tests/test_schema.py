@@ -1,0 +1,153 @@
+import json
+import re
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from drf_spectacular.validation import validate_schema
+
+from tasks.kinds import get_kinds
+from tests.helpers import BROWSER, Api, Page, assert_stands_alone
+
+PAIRS = sorted(get_kinds())
+ENTRY = {
+    "id", "kind", "name", "status", "file_path", "input", "progress", "message", "result", "error", "attempt",
+    "version", "created_at", "started_at", "finished_at", "expires_at",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def schema(client: Client) -> dict[str, Any]:
+    answer = client.get("/schema")
+    assert answer.status_code == 200
+    document: dict[str, Any] = json.loads(answer.content)
+    return document
+
+
+def resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """The part itself, or the component that it refers to."""
+    if "allOf" in part:
+        (part,) = part["allOf"]
+    if "$ref" not in part:
+        return part
+    component: dict[str, Any] = schema["components"]["schemas"][part["$ref"].removeprefix("#/components/schemas/")]
+    return component
+
+
+def body(schema: dict[str, Any], message: dict[str, Any], media_type: str = "application/json") -> dict[str, Any]:
+    return resolved(schema, message["content"][media_type]["schema"])
+
+
+def test_the_schema_is_valid_openapi_3_1(api: Api, schema: dict[str, Any]) -> None:
+    assert schema["openapi"].startswith("3.1")
+    validate_schema(schema)  # type: ignore[no-untyped-call]
+    for accept in ("*/*", BROWSER):
+        answer = api.get("/schema/", Accept=accept)
+        assert answer.status_code == 200
+        assert "json" in answer["Content-Type"]
+        assert json.loads(answer.content) == schema
+
+
+def test_the_schema_is_made_without_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("spectacular", "--fail-on-warn", "--format", "openapi-json")
+    output = capsys.readouterr()
+    assert output.err == ""
+    assert json.loads(output.out)["openapi"].startswith("3.1")
+
+
+def test_every_address_is_named_as_clients_use_it(schema: dict[str, Any]) -> None:
+    pairs = {path for kind in PAIRS for path in (f"/create-{kind}", f"/poll-{kind}/{{task_id}}")}
+    assert set(schema["paths"]) == pairs | {"/files/{name}"}
+    assert not [path for path in schema["paths"] if path.endswith("/")]
+
+
+def test_every_operation_has_an_id_of_its_own(schema: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for path in schema["paths"].values() for operation in path.values()]
+    assert len(set(ids)) == len(ids) == 3 * len(PAIRS) + 1
+    assert {"create_prime_count", "poll_prime_count", "cancel_prime_count"} <= set(ids)
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_create_is_typed(schema: dict[str, Any], kind: str) -> None:
+    (operation,) = schema["paths"][f"/create-{kind}"].values()
+    for media_type in ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"):
+        payload = body(schema, operation["requestBody"], media_type)
+        assert "name" in payload["required"]
+        assert payload["properties"]["name"]["type"] == "string"
+        assert payload["properties"]["name"]["maxLength"] == 255
+    created = operation["responses"]["201"]
+    assert set(created["headers"]) == {"Location", "Retry-After"}
+    assert set(body(schema, created)["properties"]) == ENTRY
+    assert_problems(schema, operation, {"400", "403", "406", "413", "415", "503"})
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_poll_is_typed(schema: dict[str, Any], kind: str) -> None:
+    operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["get"]
+    assert set(operation["responses"]["200"]["headers"]) == {"Retry-After"}
+    assert_entry_by_id(schema, operation, kind)
+    assert_problems(schema, operation, {"400", "404", "406", "410"})
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_cancel_is_typed(schema: dict[str, Any], kind: str) -> None:
+    operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["delete"]
+    assert_entry_by_id(schema, operation, kind)
+    assert_problems(schema, operation, {"400", "404", "406", "409", "410"})
+
+
+def assert_entry_by_id(schema: dict[str, Any], operation: dict[str, Any], kind: str) -> None:
+    """Check that the operation takes a task's id and nothing else, and answers with the kind's entry."""
+    (parameter,) = operation["parameters"]
+    assert (parameter["name"], parameter["in"], parameter["schema"]["format"]) == ("task_id", "path", "uuid")
+    assert "requestBody" not in operation
+    entry = body(schema, operation["responses"]["200"])
+    assert set(entry["properties"]) == set(entry["required"]) == ENTRY
+    assert resolved(schema, entry["properties"]["kind"])["enum"] == [kind]
+    statuses = resolved(schema, entry["properties"]["status"])["enum"]
+    assert set(statuses) == {"pending", "completed", "failed", "cancelled"}
+
+
+def assert_problems(schema: dict[str, Any], operation: dict[str, Any], statuses: set[str]) -> None:
+    """Check that these statuses, and no others of errors, are answered with a typed problem."""
+    problems = {status: answer for status, answer in operation["responses"].items() if status[0] in "45"}
+    assert set(problems) == statuses
+    for answer in problems.values():
+        problem = body(schema, answer, "application/problem+json")
+        assert {"type", "title", "status", "detail"} == set(problem["required"])
+        assert "errors" in problem["properties"]
+
+
+def test_a_kinds_own_input_is_typed(schema: dict[str, Any]) -> None:
+    (create,) = schema["paths"]["/create-prime-count"].values()
+    request = body(schema, create["requestBody"])
+    answers = create["responses"]["201"], schema["paths"]["/poll-prime-count/{task_id}"]["get"]["responses"]["200"]
+    inputs = [resolved(schema, body(schema, answer)["properties"]["input"]) for answer in answers]
+    for fields in (request, *inputs):
+        limit = fields["properties"]["limit"]
+        assert (limit["type"], limit["minimum"], limit["maximum"]) == ("integer", 0, 10_000_000)
+    assert "limit" in request["required"]
+
+
+@pytest.mark.parametrize("kind", ["task", "prime-count", "echo"])
+def test_what_the_service_answers_is_what_the_schema_says(api: Api, schema: dict[str, Any], kind: str) -> None:
+    entry = api.wait(api.create(kind, **({"limit": 10} if kind == "prime-count" else {})))
+    operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["get"]
+    properties = body(schema, operation["responses"]["200"])["properties"]
+    assert set(entry) == set(properties)
+    names = {str: "string", int: "integer", dict: "object", type(None): "null"}
+    for name in set(entry) - {"result", "error"}:
+        types = resolved(schema, properties[name])["type"]
+        assert names[type(entry[name])] in (types if isinstance(types, list) else [types]), name
+
+
+def test_the_documentation_needs_no_other_server(api: Api, client: Client) -> None:
+    answer = api.get("/docs", Accept=BROWSER)
+    assert answer.status_code == 200
+    assert answer["Content-Type"].startswith("text/html")
+    page = Page(answer.content.decode())
+    assert_stands_alone(page, client)
+    assert set(re.findall(r"https?://[^/\s\"']*", page.text)) <= {"http://testserver"}
+    assert "/schema" in page.text
+    assert api.get("/docs/").status_code == 200

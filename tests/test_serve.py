@@ -1,0 +1,65 @@
+"""`manage.py serve`, and servers that run more processes than can work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import PROJECT, clean_environment
+from tests.servers import SERVE, running
+
+
+def test_it_serves_tasks_files_metrics_and_static_files(tmp_path: Path) -> None:
+    with running(tmp_path, *SERVE, "--threads", "2", TASK_STEP_SECONDS="0") as server:
+        entry = server.wait(server.create("task"))
+        assert entry["status"] == "completed"
+        assert server.ask("GET", f"/{entry['file_path']}").json["1"] == f"first step for {entry['id']}"
+        assert server.wait(server.create("prime-count", limit=1000))["result"] == {"count": 168}
+        assert server.ask("GET", "/docs").status == 200
+        assert (
+            server.ask("GET", "/static/rest_framework/css/default.css").headers["Content-Type"].startswith("text/css")
+        )
+        assert b"tasks_entries 2.0" in server.ask("GET", "/metrics").body
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        (["--workers", "2"], "a poll would ask a process that never heard of the task. Use --workers 1"),
+        (["--workers", "0"], "--workers is 0; set it to 1 or more."),
+        (["--threads", "0"], "--threads is 0; set it to 1 or more."),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_to_set(options: list[str], hint: str) -> None:
+    refused = subprocess.run(
+        [sys.executable, PROJECT / "manage.py", "serve", *options],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert hint in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_two_processes_of_one_server_that_share_no_store_are_found_out(tmp_path: Path) -> None:
+    with running(tmp_path, "-m", "tests.prefork", "{port}", TASK_STEP_SECONDS="0") as server:
+        answers = [server.ask("GET", "/metrics") for _ in range(40)]
+        refused = next(answer for answer in answers if answer.status == 503)
+        assert refused.headers["Content-Type"] == "application/problem+json"
+        assert "Run the server with one process." in refused.json["detail"]
+        answers = [server.ask("POST", "/create-task", {"name": "x"}) for _ in range(40)]
+        assert {answer.status for answer in answers} == {201, 503}
+        for location in [answer.headers["Location"] for answer in answers if answer.status == 201]:
+            assert {server.ask("GET", location).status for _ in range(10)} <= {200, 503}
+    assert "Run the server with one process." in server.log
+
+
+def test_two_servers_started_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with running(tmp_path / "a", *SERVE) as first, running(tmp_path / "b", *SERVE) as second:
+        for server in (first, second):
+            assert server.wait(server.create("prime-count", limit=10))["result"] == {"count": 4}

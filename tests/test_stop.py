@@ -1,0 +1,114 @@
+"""How a server ends: real processes and real signals."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import wait_for
+from tests.servers import RUNSERVER, SERVE, Server, running
+
+SERVERS = pytest.mark.parametrize("command", [RUNSERVER, SERVE], ids=["runserver", "serve"])
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TASK_THREADS": "4", "TASK_DRAIN_SECONDS": "1"}
+
+
+def processes_of(server: Server) -> set[int]:
+    """The server's process and all below it."""
+    output = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout  # noqa: S607 - where PATH has it
+    parent_of = {int(pid): int(parent) for pid, parent in (line.split() for line in output.splitlines())}
+    family = {server.process.pid}
+    while more := {pid for pid, parent in parent_of.items() if parent in family} - family:
+        family |= more
+    return family
+
+
+def alive(processes: set[int]) -> set[int]:
+    def lives(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    return {pid for pid in processes if lives(pid)}
+
+
+def started(server: Server, locations: list[str]) -> bool:
+    return all(server.poll(location)["started_at"] for location in locations)
+
+
+def is_stopping(server: Server) -> bool:
+    return server.ask("POST", "/create-async", {"name": "late"}).status == 503
+
+
+def stopped(server: Server) -> int:
+    return server.process.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [(RUNSERVER, signal.SIGINT), (SERVE, signal.SIGTERM)],
+    ids=["runserver-SIGINT", "serve-SIGTERM"],
+)
+def test_a_stop_lets_running_tasks_end_while_polls_go_on(
+    tmp_path: Path, command: tuple[str, ...], number: signal.Signals
+) -> None:
+    with running(tmp_path, *command, **SETTINGS | {"TASK_DRAIN_SECONDS": "20"}) as server:
+        running_tasks = [server.create(lane, do="check", seconds=1) for lane in ("thread", "async", "process")]
+        wait_for(lambda: started(server, running_tasks))
+        last = server.create("thread", do="check", seconds=1.3)
+        server.process.send_signal(number)
+        wait_for(lambda: is_stopping(server))
+        ended = [server.wait(location) for location in running_tasks]
+        assert [entry["status"] for entry in ended] == ["completed"] * 3
+        assert server.poll(last)["kind"] == "thread"
+        assert stopped(server) == 0
+
+
+@SERVERS
+def test_what_waits_and_what_runs_too_long_is_interrupted_and_nothing_is_left(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with running(tmp_path, *command, **SETTINGS) as server:
+        threads = [server.create("thread", do="sleep", seconds=600) for _ in range(4)]
+        others = [server.create(lane, do="sleep", seconds=600) for lane in ("async", "process")]
+        in_flight = [server.create("async", do="stubborn", seconds=600) for _ in range(12)]
+        wait_for(lambda: started(server, threads + others + in_flight))
+        waiting = [server.create("thread") for _ in range(2)]
+        family = processes_of(server)
+        assert len(family) >= 2
+        server.process.terminate()
+        wait_for(lambda: is_stopping(server))
+        assert {server.wait(location)["error"]["code"] for location in waiting} == {"interrupted"}
+        assert {server.wait(location)["error"]["code"] for location in threads + others + in_flight} == {"interrupted"}
+        assert stopped(server) == 0
+        wait_for(lambda: not alive(family))
+
+
+def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, *RUNSERVER, **SETTINGS | {"TASK_DRAIN_SECONDS": "600"}) as server:
+        task = server.create("thread", do="sleep", seconds=600)
+        wait_for(lambda: started(server, [task]))
+        server.process.send_signal(signal.SIGINT)
+        wait_for(lambda: is_stopping(server))
+        server.process.send_signal(signal.SIGINT)
+        assert stopped(server) == 1
+
+
+@SERVERS
+def test_an_idle_server_stops_at_once(tmp_path: Path, command: tuple[str, ...]) -> None:
+    with running(tmp_path, *command) as server:
+        server.process.terminate()
+        assert stopped(server) == 0
+
+
+def test_worker_processes_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    with running(tmp_path, *RUNSERVER, **SETTINGS) as server:
+        task = server.create("process", do="sleep", seconds=600)
+        wait_for(lambda: started(server, [task]))
+        family = processes_of(server)
+        server.process.kill()
+        server.process.wait(20)
+        wait_for(lambda: not alive(family))
