@@ -92,7 +92,7 @@ def read(answer: Any) -> bytes:
 
 def clean_environment(**settings: str) -> dict[str, str]:
     """The environment of a process of the service: this one's, without its own settings, and with `settings`."""
-    own = ("TASK_", "DJANGO_", "PYTEST_", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL")
+    own = ("TASK_", "DJANGO_", "PYTEST_", "PYTHONDEVMODE", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)} | settings
 
 
