@@ -2,5 +2,5 @@
 
 from taskproject.settings import *  # noqa: F403
 
-ROOT_URLCONF = "benchmarks.views"
+ROOT_URLCONF = "benchmarks.requests"
 ALLOWED_HOSTS = ["localhost"]

@@ -22,20 +22,21 @@ PROGRESS_SECONDS = 0.05
 _MESSAGE_LENGTH = 200
 
 
+# Guards the progress that jobs hold back; one for all, since a job must be light.
+_lock = threading.Lock()
 _get_timer = Once(lambda: Timer("tasks-progress"))
 
 
 class Job:
     """One attempt at one task, as its code sees it: the same in a thread, on the event loop and in a process."""
 
-    __slots__ = ("_held", "_kind", "_lock", "_reported_at", "attempt", "id", "name")
+    __slots__ = ("_held", "_kind", "_reported_at", "attempt", "id", "name")
 
     def __init__(self, entry: TaskEntry) -> None:
         self.id: UUID = entry.id
         self.name: str = entry.name
         self.attempt: int = entry.attempt
         self._kind = entry.kind
-        self._lock = threading.Lock()
         self._reported_at = -PROGRESS_SECONDS
         self._held: Transition | None = None
 
@@ -60,7 +61,7 @@ class Job:
         """
         self.check()
         transition = methodcaller("progressed", self.attempt, int(percent), readable(message, _MESSAGE_LENGTH))
-        with self._lock:
+        with _lock:
             is_timed = self._held is not None
             self._held = transition
             wait = self._reported_at + PROGRESS_SECONDS - time.monotonic()
@@ -91,7 +92,7 @@ class Job:
             self._flush()
 
     def _flush(self) -> None:
-        with self._lock:
+        with _lock:
             held, self._held = self._held, None
             if held is not None:
                 self._reported_at = time.monotonic()

@@ -92,8 +92,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(directory: Path, *command: str, **settings: str) -> Iterator[Server]:
-    """Run a server until the block ends; `{port}` in the command is a free one."""
+def running(directory: Path, *command: str, project: Path | str = PROJECT, **settings: str) -> Iterator[Server]:
+    """Run a server of the project until the block ends; `{port}` in the command is a free one."""
     port = free_port()
     directory.mkdir(parents=True, exist_ok=True)
     log_file = directory / "log"
@@ -101,7 +101,7 @@ def running(directory: Path, *command: str, **settings: str) -> Iterator[Server]
         process = subprocess.Popen(
             [sys.executable, *(word.format(port=port) for word in command)],
             env=clean_environment(TASK_FILES_ROOT=str(directory / "files"), **settings),
-            cwd=PROJECT,
+            cwd=project,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -12,7 +12,7 @@ from django.conf import LazySettings
 
 from tasks.dispatcher import ThreadDispatcher, get_dispatcher
 from tests import kinds
-from tests.helpers import Api, assert_problem, wait_for
+from tests.helpers import Api, assert_problem, stored, wait_for
 
 LANES = ["thread", "async", "process"]
 COUNTS_OF = {"thread": "threads", "async": "async", "process": "processes"}
@@ -321,6 +321,19 @@ def test_a_lane_runs_as_many_tasks_at_once_as_it_has_threads(api: Api, settings:
     assert sum(thread.name.startswith("tasks-thread-") for thread in threading.enumerate()) == 3
     kinds.gate.set()
     assert {api.wait(entry)["status"] for entry in entries} == {"completed"}
+
+
+def test_where_the_system_has_no_thread_left_a_create_is_refused_and_leaves_nothing_behind(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert_problem(api.post("/create-thread", {"name": "x"}), 503, "Nothing was stored")
+    assert stored() == {}
+    assert api.wait(api.create("thread"))["status"] == "completed"
 
 
 def test_nothing_starts_before_the_first_task() -> None:

@@ -13,7 +13,12 @@ CLIENTS, CREATES = 16, 1000
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running service with little room, so that it is full at times."""
-    settings = {"TASK_STEP_SECONDS": "0", "TASK_ASYNC_LIMIT": "4", "TASK_QUEUE_LIMIT": "100", "COVERAGE_PROCESS_CONFIG": ""}
+    settings = {
+        "TASK_STEP_SECONDS": "0",
+        "TASK_ASYNC_LIMIT": "4",
+        "TASK_QUEUE_LIMIT": "100",
+        "COVERAGE_PROCESS_CONFIG": "",
+    }
     with running(tmp_path_factory.mktemp("runserver"), *RUNSERVER, **settings) as server:
         yield server
     assert "Traceback" not in server.log

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from tasks import runner
@@ -24,12 +24,18 @@ _LATEST_SHARE = 0.2
 
 @dataclass(eq=False, slots=True)
 class Run:
-    """A task that has a place in a lane. `interrupt` stops its work without waiting for it."""
+    """A task that has a place in a lane.
+
+    `work` is what its lane interrupts to stop it. `deadline` is the call that comes when its time is over.
+    `next_attempt` is the entry of a task that is to be tried again once this run has given up its place.
+    """
 
     task_id: UUID
     kind: str
     began: float
-    interrupt: Callable[[], object] | None = None
+    work: Any = None
+    deadline: Call | None = None
+    next_attempt: TaskEntry | None = None
 
 
 class LaneCounts(NamedTuple):
@@ -59,8 +65,7 @@ class Lane:
         self._lock = threading.RLock()
         self._ended = threading.Condition(self._lock)
         self._backlog = Backlog()
-        self._running: set[Run] = set()
-        self._latest: dict[UUID, Run] = {}
+        self._running: dict[UUID, Run] = {}
         self._running_of: Counter[str] = Counter()
         self._lost = 0
         self._mean_seconds: dict[str, float] = {}
@@ -78,18 +83,17 @@ class Lane:
             if not accepted and len(self._backlog) >= self._queue_limit + free:
                 raise DispatcherFull(self._retry_after(entry.kind))
             self._backlog.push(entry.kind, entry.id)
-            try:
-                self._wake()
-            except RuntimeError as error:
-                self._backlog.discard(entry.id)
-                raise DispatcherFull(_MAX_RETRY_AFTER) from error
+            wakes = self._must_wake()
+        if wakes:
+            self._wake()
 
     def stop(self, task_id: UUID) -> None:
         """Stop the work on a task that has ended in the registry, and free its place."""
         with self._lock:
             self._backlog.discard(task_id)
-            if task_id in self._latest:
-                self._stop_run(self._latest[task_id])
+            run = self._running.get(task_id)
+        if run is not None:
+            self._stop_run(run)
 
     def close(self) -> list[UUID]:
         """Take no more, and return the tasks that still waited, which will not be run."""
@@ -99,7 +103,7 @@ class Lane:
 
     def running(self) -> list[UUID]:
         with self._lock:
-            return [run.task_id for run in self._running]
+            return list(self._running)
 
     def wait_idle(self, timeout: float) -> bool:
         """Wait until no task has a place; False where `timeout` seconds were not enough."""
@@ -114,9 +118,16 @@ class Lane:
         with self._lock:
             return LaneCounts(len(self._backlog), len(self._running), self._lost)
 
-    def _wake(self) -> None:
-        """See to it that waiting tasks are begun where there are places. Called with the lock held."""
+    def _must_wake(self) -> bool:
+        """Whether `_wake` has to be called so that the tasks whose turn it is are begun. Called with the lock held."""
         raise NotImplementedError
+
+    def _wake(self) -> None:
+        """Start or wake what begins tasks. Called without the lock, since it waits for the system."""
+        raise NotImplementedError
+
+    def _interrupt(self, work: Any) -> None:
+        """Stop the `work` of a run without waiting for it. Called with the lock held."""
 
     def _has_next(self) -> bool:
         return len(self._running) < self._places and self._backlog.next_kind(self._may_run) is not None
@@ -127,25 +138,24 @@ class Lane:
         if kind is None:
             return None
         run = Run(self._backlog.pop(kind), kind, time.monotonic())
-        self._latest[run.task_id] = run
-        self._running.add(run)
+        self._running[run.task_id] = run
         self._running_of[kind] += 1
         return run
 
     def _finish(self, run: Run) -> bool:
         """Free the place of a run whose code has returned; False where it had lost its place before."""
         with self._lock:
-            run.interrupt = None
-            if run in self._running:
+            run.work = None
+            kept = self._running.get(run.task_id) is run
+            if kept:
                 self._free_place(run)
-                return True
-            self._lost -= 1
-            return False
+            else:
+                self._lost -= 1
+        self._try_again(run)
+        return kept
 
     def _free_place(self, run: Run) -> None:
-        self._running.remove(run)
-        if self._latest.get(run.task_id) is run:
-            del self._latest[run.task_id]
+        del self._running[run.task_id]
         self._running_of[run.kind] -= 1
         seconds = time.monotonic() - run.began
         mean = self._mean_seconds.get(run.kind, seconds)
@@ -158,34 +168,49 @@ class Lane:
 
     def _stop_run(self, run: Run) -> None:
         with self._lock:
-            if run.interrupt is not None:
-                run.interrupt()
-            if self.abandons and run in self._running and self._lost < self._places:
-                self._lost += 1
-                self._free_place(run)
-                self._wake()
+            if run.work is not None:
+                self._interrupt(run.work)
+            if not self.abandons or self._lost >= self._places or self._running.get(run.task_id) is not run:
+                return
+            self._lost += 1
+            self._free_place(run)
+            wakes = self._must_wake()
+        if wakes:
+            self._wake()
 
-    def _limit_time(self, run: Run, entry: TaskEntry) -> Call | None:
-        seconds = get_kinds()[entry.kind].timeout
-        return None if seconds is None else self._timer.call_later(seconds, lambda: self._time_out(run, entry, seconds))
+    def _claim(self, run: Run) -> TaskEntry | None:
+        """Claim the task of a run; from then on its time is limited."""
+        entry = runner.claim(run.task_id)
+        seconds = get_kinds()[run.kind].timeout
+        if entry is not None and seconds is not None:
+            run.deadline = self._timer.call_later(seconds, lambda: self._time_out(run, entry, seconds))
+        return entry
 
     def _time_out(self, run: Run, entry: TaskEntry, seconds: float) -> None:
         error = TaskFailure("timeout", f"The attempt took longer than {seconds:g} seconds.")
         settled = runner.settle(entry, Outcome(error=error))
-        if settled is not None:
-            self._stop_run(run)
-            self._try_again(settled)
-
-    def _settle(self, entry: TaskEntry, outcome: Outcome, deadline: Call | None) -> None:
-        if deadline is not None:
-            deadline.cancel()
-        settled = runner.settle(entry, outcome)
-        if settled is not None:
-            self._try_again(settled)
-
-    def _try_again(self, settled: TaskEntry) -> None:
+        if settled is None:
+            return
         if not settled.ended:
-            self._again(settled)
+            run.next_attempt = settled
+        self._stop_run(run)
+        self._try_again(run)
+
+    def _try_again(self, run: Run) -> None:
+        """Hand over the next attempt, once, as soon as the run has given up its place."""
+        with self._lock:
+            if self._running.get(run.task_id) is run:
+                return
+            entry, run.next_attempt = run.next_attempt, None
+        if entry is not None:
+            self._again(entry)
+
+    def _settle(self, run: Run, entry: TaskEntry, outcome: Outcome) -> None:
+        if run.deadline is not None:
+            run.deadline.cancel()
+        settled = runner.settle(entry, outcome)
+        if settled is not None and not settled.ended:
+            run.next_attempt = settled
 
     def _retry_after(self, kind: str) -> int:
         """Whole seconds until what waits now has been begun, going by how long the kind's tasks take."""

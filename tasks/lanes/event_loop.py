@@ -2,11 +2,16 @@
 
 import asyncio
 import threading
+from collections import deque
+from functools import partial
 from typing import Any
 
 from tasks import runner
+from tasks.entry import TaskEntry
 from tasks.job import Job
 from tasks.lanes.base import Lane, Run
+from tasks.once import Once
+from tasks.runner import Outcome
 
 
 class AsyncLane(Lane):
@@ -14,39 +19,71 @@ class AsyncLane(Lane):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = Once(_start_loop)
+        # What has a place and is to be started, and whether the loop has been told so.
+        self._ready: deque[Run] = deque()
+        self._told = False
 
     def shut_down(self) -> None:
-        loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+        loop = self._loop()
+        self._loop.use()
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _must_wake(self) -> bool:
+        while run := self._begin():
+            self._ready.append(run)
+        wakes = bool(self._ready) and not self._told
+        self._told = self._told or wakes
+        return wakes
 
     def _wake(self) -> None:
-        while run := self._begin():
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._work, args=(self._loop,), name="tasks-loop", daemon=True).start()
-            self._loop.call_soon_threadsafe(self._start, self._loop, run)
+        self._loop().call_soon_threadsafe(self._start_all)
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-        finally:
-            loop.close()
+    def _interrupt(self, work: asyncio.Task[Outcome]) -> None:
+        self._loop().call_soon_threadsafe(work.cancel)
 
-    def _start(self, loop: asyncio.AbstractEventLoop, run: Run) -> None:
-        task = loop.create_task(self._attempt(run))
+    # What follows runs on the loop.
+
+    def _start_all(self) -> None:
+        self._told = False
+        while self._ready:
+            self._start(self._ready.popleft())
+
+    def _start(self, run: Run) -> None:
+        entry = self._claim(run)
+        if entry is None:
+            self._end(run)
+            return
+        job = Job(entry)
+        run.work = asyncio.get_running_loop().create_task(runner.acall(entry, job))
+        run.work.add_done_callback(partial(self._done, run, entry))
+        # A stop that came before that line has changed the entry and found nothing to interrupt.
+        if job.cancelled:
+            run.work.cancel()
+
+    def _done(self, run: Run, entry: TaskEntry, task: asyncio.Task[Outcome]) -> None:
+        # One that was cancelled before its first step has no outcome, and its entry has ended.
+        if not task.cancelled():
+            self._settle(run, entry, task.result())
+        self._end(run)
+
+    def _end(self, run: Run) -> None:
+        self._finish(run)
         with self._lock:
-            run.interrupt = lambda: loop.call_soon_threadsafe(task.cancel)
+            wakes = self._must_wake()
+        if wakes:
+            self._wake()
 
-    async def _attempt(self, run: Run) -> None:
-        try:
-            entry = runner.claim(run.task_id)
-            if entry is not None:
-                deadline = self._limit_time(run, entry)
-                self._settle(entry, await runner.acall(entry, Job(entry)), deadline)
-        finally:
-            with self._lock:
-                self._finish(run)
-                self._wake()
+
+def _start_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=_run_loop, args=(loop,), name="tasks-loop", daemon=True).start()
+    return loop
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()

@@ -7,6 +7,7 @@ import signal
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import django
@@ -40,6 +41,9 @@ class ProcessLane(ThreadLane):
         with self._ended:
             self._ended.wait_for(lambda: not self._threads, _SHUT_DOWN_SECONDS)
 
+    def _interrupt(self, work: BaseProcess) -> None:
+        work.kill()
+
     def _new_worker(self) -> ThreadWorker:
         return ProcessWorker(self._lock)
 
@@ -48,9 +52,9 @@ class ProcessWorker(ThreadWorker):
     """The parent's side of a process. Each has a pipe of its own, so that killing one harms no other."""
 
     def __init__(self, lock: threading.RLock) -> None:
-        """`lock` is the lane's, which guards a run's `interrupt`."""
+        """`lock` is the lane's, which guards a run's `work`."""
         self._lock = lock
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: BaseProcess | None = None
         self._pipe: Connection[Any, Any] | None = None
 
     def prepare(self) -> None:
@@ -75,7 +79,7 @@ class ProcessWorker(ThreadWorker):
         if process is None or pipe is None:
             return _crashed("The process that runs such tasks could not be started.")
         with self._lock:
-            run.interrupt = process.kill
+            run.work = process
         # A stop that came before that line has changed the entry and found nothing to interrupt.
         if Job(entry).cancelled:
             process.kill()
@@ -89,7 +93,7 @@ class ProcessWorker(ThreadWorker):
             return _crashed(f"The process that ran the task ended with exit code {process.exitcode}.")
         finally:
             with self._lock:
-                run.interrupt = None
+                run.work = None
         if Job(entry).cancelled:
             self.close()  # it may have been killed after its last word
         return message

@@ -7,9 +7,12 @@ from uuid import UUID
 
 from tasks import runner
 from tasks.entry import TaskEntry
+from tasks.exceptions import DispatcherFull
 from tasks.job import Job
 from tasks.lanes.base import Lane, Run
 from tasks.runner import Outcome
+
+_NO_THREAD_RETRY_AFTER = 10
 
 
 class ThreadWorker:
@@ -49,21 +52,26 @@ class ThreadLane(Lane):
     def _new_worker(self) -> ThreadWorker:
         return ThreadWorker()
 
+    def _must_wake(self) -> bool:
+        if self._has_next():
+            if self._idle_threads:
+                self._idle_threads -= 1
+                self._work_ready.notify()
+            elif self._threads < self._places + self._lost:
+                self._threads += 1
+                return True
+        return False
+
     def _wake(self) -> None:
-        if not self._has_next():
-            return
-        if self._idle_threads:
-            self._idle_threads -= 1
-            self._work_ready.notify()
-        elif self._threads < self._places + self._lost:
-            self._threads += 1
-            name = f"{self.thread_name}-{next(self._numbers)}"
-            try:
-                threading.Thread(target=self._work, name=name, daemon=True).start()
-            except RuntimeError:  # the system has no thread left; one that is there takes the task later
+        name = f"{self.thread_name}-{next(self._numbers)}"
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left
+            with self._lock:
                 self._threads -= 1
-                if not self._threads:
-                    raise
+                if self._threads:
+                    return  # one of those will come to the task
+            raise DispatcherFull(_NO_THREAD_RETRY_AFTER) from error
 
     def _work(self) -> None:
         worker = self._new_worker()
@@ -89,10 +97,9 @@ class ThreadLane(Lane):
     def _attempt(self, run: Run, worker: ThreadWorker) -> bool:
         """Run one task; False where it lost its place meanwhile, which then is another thread's."""
         try:
-            entry = runner.claim(run.task_id)
+            entry = self._claim(run)
             if entry is not None:
-                deadline = self._limit_time(run, entry)
-                self._settle(entry, worker.call(run, entry), deadline)
+                self._settle(run, entry, worker.call(run, entry))
         finally:
             kept = self._finish(run)
         return kept

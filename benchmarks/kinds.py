@@ -1,0 +1,32 @@
+"""Kinds of task that do as little as can be, so that what is measured is the service."""
+
+import asyncio
+import time
+from typing import Any
+
+from rest_framework import serializers
+
+from tasks.job import Job
+from tasks.kinds.base import TaskKind, TaskPayload
+
+
+class SleepPayload(TaskPayload):
+    seconds = serializers.FloatField(min_value=0)
+
+
+async def sleep(job: Job, payload: dict[str, Any]) -> None:
+    await asyncio.sleep(payload["seconds"])
+
+
+def nothing(job: Job, payload: dict[str, Any]) -> None:
+    """Be done at once."""
+
+
+def hold(job: Job, payload: dict[str, Any]) -> None:
+    """Hold a thread for a moment."""
+    time.sleep(0.2)
+
+
+SLEEP = TaskKind(name="sleep", payload=SleepPayload, process=sleep)
+HOLD = TaskKind(name="hold", process=hold)
+NOTHING = TaskKind(name="nothing", process=nothing)
