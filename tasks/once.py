@@ -14,7 +14,7 @@ class Once(Generic[T]):
     """
 
     def __init__(self, build: Callable[[], T]) -> None:
-        self._build = build
+        self.build = build
         self._lock = threading.RLock()
         self._built: list[T] = []
 
@@ -22,7 +22,7 @@ class Once(Generic[T]):
         if not self._built:
             with self._lock:
                 if not self._built:
-                    self._built.append(self._build())
+                    self._built.append(self.build())
         return self._built[0]
 
     def use(self, *built: T) -> None:

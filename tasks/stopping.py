@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from multiprocessing import resource_tracker
 
 from django.conf import settings
 
@@ -13,7 +14,7 @@ from tasks.dispatcher import get_dispatcher
 
 logger = logging.getLogger(__name__)
 
-# So that clients that poll each second, as `Retry-After` asks, still learn how an interrupted task ended.
+# So that clients that poll each second, as `Retry-After` asks, still learn how the last tasks ended.
 _LAST_POLLS_SECONDS = 1.5
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
@@ -26,6 +27,8 @@ def drain_on_signals() -> None:
     a moment at the most, whatever the tasks do. Without POSIX signals (Windows) nothing changes.
     """
     if hasattr(signal, "pthread_sigmask"):
+        # Its start unblocks both signals in the thread that first starts a process, which then would get them.
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         threading.Thread(target=_wait, name="tasks-stop", daemon=True).start()
 
@@ -41,15 +44,17 @@ def _wait() -> None:
 def _drain_and_exit(received: signal.Signals) -> None:
     try:
         lanes = get_dispatcher().counts().values()
+        running, waiting = sum(lane.running for lane in lanes), sum(lane.waiting for lane in lanes)
         logger.info(
             "%s: stopping; %d running tasks have %g seconds to end, %d waiting ones are given up",
             signal.Signals(received).name,
-            sum(lane.running for lane in lanes),
+            running,
             settings.TASK_DRAIN_SECONDS,
-            sum(lane.waiting for lane in lanes),
+            waiting,
         )
         if not get_dispatcher().drain(settings.TASK_DRAIN_SECONDS):
             logger.warning("Some tasks had not ended and are failed as interrupted")
+        if running or waiting:
             time.sleep(_LAST_POLLS_SECONDS)
     finally:
         _exit(0)

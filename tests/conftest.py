@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,8 +8,16 @@ from django.test import Client
 
 from tasks.dispatcher import ThreadDispatcher, get_dispatcher
 from tasks.registry import MemoryRegistry, get_registry
-from tests import kinds
+from tests import kinds, servers
 from tests.helpers import Api
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _only_servers_are_measured() -> None:
+    """Tell no other process to measure its coverage, since it takes each of them its time."""
+    name = "COVERAGE_PROCESS_CONFIG"
+    if name in os.environ:
+        servers.coverage[name] = os.environ.pop(name)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,9 @@ from typing import Any, Self
 
 from tests.helpers import PROJECT, clean_environment, wait_for
 
+# How a server is told to measure its coverage; conftest.py fills it.
+coverage: dict[str, str] = {}
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -100,7 +103,7 @@ def running(directory: Path, *command: str, project: Path | str = PROJECT, **set
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *(word.format(port=port) for word in command)],
-            env=clean_environment(TASK_FILES_ROOT=str(directory / "files"), **settings),
+            env=clean_environment(TASK_FILES_ROOT=str(directory / "files"), **coverage | settings),
             cwd=project,
             stdout=log,
             stderr=log,

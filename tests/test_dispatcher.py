@@ -45,9 +45,9 @@ def is_started(entry: TaskEntry) -> bool:
     return get_registry().get(entry.id).started_at is not None
 
 
-@pytest.mark.parametrize("kind", ["thread", "async", "process", "task", "echo"])
+@pytest.mark.parametrize("kind", ["thread", "async", "process", "task", "echo", "prime-count"])
 def test_a_dispatched_task_is_run_to_its_end(dispatcher: Dispatcher, kind: str) -> None:
-    entry = stored(kind)
+    entry = stored(kind, **({"limit": 100} if kind == "prime-count" else {}))
     dispatcher.dispatch(entry)
     assert ended(entry).status is Status.COMPLETED
 

@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.core.exceptions import ImproperlyConfigured
 from rest_framework import serializers
 
 from taskproject import environment
+from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind, TaskPayload
 from tests.helpers import PROJECT, clean_environment
+
+
+async def coroutine(job: Any, payload: Any) -> None:
+    """Do nothing."""
+
 
 KINDS = '''
 from tasks.kinds.base import TaskKind
@@ -84,6 +91,44 @@ def test_a_kind_that_cannot_work_stops_a_command_that_makes_no_checks(tmp_path: 
     done = check(tmp_path, "diffsettings", TASK_KINDS="shop_kinds.TAKEN")
     assert done.returncode != 0
     assert done.stderr.startswith("Cannot start: ")
+
+
+@pytest.mark.parametrize(
+    ("paths", "hint"),
+    [
+        (["tests.kinds.GATE", "tests.kinds.GATE"], None),
+        (["tests.kinds.NOBODY"], "cannot be imported"),
+        (["tests.kinds.gate"], "which is a Event"),
+        (["tests.bad_kinds.TAKEN"], "Two kinds of task are named 'task'"),
+    ],
+)
+def test_every_path_must_lead_to_a_kind_with_a_name_of_its_own(
+    settings: LazySettings, paths: list[str], hint: str | None
+) -> None:
+    settings.TASK_KINDS = paths
+    load = get_kinds.build
+    if hint is None:
+        assert "gate" in load()
+    else:
+        with pytest.raises(ImproperlyConfigured, match=hint):
+            load()
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"process": None}, "`process`"),
+        ({"cpu_bound": True, "process": coroutine}, "`cpu_bound`"),
+        ({"timeout": 0}, "`timeout`"),
+        ({"timeout": float("nan")}, "`timeout`"),
+        ({"retries": -1}, "`retries`"),
+        ({"retry_delay": -0.1}, "`retry_delay`"),
+        ({"max_running": 0}, "`max_running`"),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused(options: dict[str, Any], hint: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=hint):
+        TaskKind(**{"name": "shop", "process": print, **options})
 
 
 # What a setting may be

@@ -87,6 +87,19 @@ def test_what_waits_and_what_runs_too_long_is_interrupted_and_nothing_is_left(
         wait_for(lambda: not alive(family))
 
 
+@SERVERS
+def test_control_c_at_a_terminal_reaches_all_processes_and_drains_as_well(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with running(tmp_path, *command, **SETTINGS | {"TASK_DRAIN_SECONDS": "20"}) as server:
+        server.wait(server.create("process"))
+        running_tasks = [server.create(lane, do="check", seconds=1) for lane in ("thread", "process")]
+        wait_for(lambda: started(server, running_tasks))
+        os.killpg(server.process.pid, signal.SIGINT)
+        assert [server.wait(location)["status"] for location in running_tasks] == ["completed"] * 2
+        assert stopped(server) == 0
+
+
 def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     with running(tmp_path, *RUNSERVER, **SETTINGS | {"TASK_DRAIN_SECONDS": "600"}) as server:
         task = server.create("thread", do="sleep", seconds=600)

@@ -50,7 +50,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             body = problem(404, f"{error} Check the id, or create the task again.")
         case DispatcherFull():
             headers["Retry-After"] = str(error.retry_after)
-            body = problem(503, f"{error} Nothing was stored; try again in {error.retry_after} seconds.")
+            unit = "second" if error.retry_after == 1 else "seconds"
+            body = problem(503, f"{error} Nothing was stored; try again in {error.retry_after} {unit}.")
         case Http404():
             body = problem(404, "There is nothing at this address; /docs lists those that there are.")
         case RequestDataTooBig():
