@@ -4,6 +4,9 @@ import os
 
 from django.core.exceptions import ImproperlyConfigured
 
+# Some thirty years, which dates and timers can still count.
+MOST_SECONDS = 1_000_000_000
+
 
 def text(name: str, default: str = "") -> str:
     return os.environ.get(name, "").strip() or default
@@ -34,12 +37,12 @@ def integer(name: str, default: int, *, least: int = 1) -> int:
     return number
 
 
-def seconds(name: str, default: float, *, least: float = 0) -> float:
+def seconds(name: str, default: float) -> float:
     value = text(name, str(default))
     try:
         number = float(value)
     except ValueError:
         number = -1
-    if not least <= number < float("inf"):
-        raise ImproperlyConfigured(f"{name} is {value!r}; set it to a number of seconds, {least:g} or more.")
+    if not 0 <= number <= MOST_SECONDS:
+        raise ImproperlyConfigured(f"{name} is {value!r}; set it to a number of seconds from 0 to {MOST_SECONDS:,}.")
     return number

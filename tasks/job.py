@@ -65,9 +65,11 @@ class Job:
             is_timed = self._held is not None
             self._held = transition
             wait = self._reported_at + PROGRESS_SECONDS - time.monotonic()
+        if is_timed:
+            return
         if wait <= 0:
             self._flush()
-        elif not is_timed:
+        else:
             _get_timer().call_later(wait, self.close)
 
     def save_file(self, content: str | bytes, suffix: str) -> str:
@@ -93,11 +95,17 @@ class Job:
 
     def _flush(self) -> None:
         with _lock:
-            held, self._held = self._held, None
-            if held is not None:
-                self._reported_at = time.monotonic()
-        if held is not None:
-            self._report(held)
+            held = self._held
+            self._reported_at = time.monotonic()
+        if held is None:
+            return
+        self._report(held)
+        # It is held until it is reported, so that no end overtakes it; by now there may be a newer one.
+        with _lock:
+            if self._held is held:
+                self._held = None
+                return
+        _get_timer().call_later(PROGRESS_SECONDS, self.close)
 
     def _report(self, transition: Transition) -> None:
         get_registry().change(self.id, transition)
@@ -106,15 +114,16 @@ class Job:
 class RemoteJob(Job):
     """A job in a process of its own, which is killed when the attempt is over."""
 
-    __slots__ = ("_send",)
+    __slots__ = ("_remote_report",)
 
-    def __init__(self, entry: TaskEntry, send: Callable[[Transition], None]) -> None:
+    def __init__(self, entry: TaskEntry, report: Callable[[Transition], None]) -> None:
+        """`report` has the change made where the registry is, and raises StaleAttempt where it was refused."""
         super().__init__(entry)
-        self._send = send
+        self._remote_report = report
 
     @property
     def cancelled(self) -> bool:
         return False
 
     def _report(self, transition: Transition) -> None:
-        self._send(transition)
+        self._remote_report(transition)

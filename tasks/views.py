@@ -114,7 +114,14 @@ class PollView(KindView):
         return f"Poll {self.kind.name}"
 
 
-class FileView(APIView):
+class OwnTypeView(APIView):
+    """What has the one media type that it has; what `Accept` decides is how an error looks."""
+
+    def perform_content_negotiation(self, request: Request, force: bool = True) -> Any:  # noqa: FBT001, FBT002 - DRF's
+        return super().perform_content_negotiation(request, force=True)
+
+
+class FileView(OwnTypeView):
     """The result file of a completed task."""
 
     @extend_schema(
@@ -138,12 +145,8 @@ class FileView(APIView):
         response["Content-Security-Policy"] = "default-src 'none'; sandbox"
         return response
 
-    def perform_content_negotiation(self, request: Request, force: bool = True) -> Any:  # noqa: FBT001, FBT002 - DRF's
-        """A file has the one type that it has; what `Accept` decides is how an error looks."""
-        return super().perform_content_negotiation(request, force=True)
 
-
-class MetricsView(APIView):
+class MetricsView(OwnTypeView):
     """What a monitoring system reads."""
 
     schema = None

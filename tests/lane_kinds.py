@@ -5,11 +5,12 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from rest_framework import serializers
 
-from tasks.exceptions import PermanentFailure
+from tasks.exceptions import PermanentFailure, StaleAttempt
 from tasks.job import Job
 from tasks.kinds.base import TaskKind, TaskPayload
 from tests import kinds
@@ -52,9 +53,19 @@ def _act(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901, PLR0912 - a l
             os.kill(os.getpid(), signal.SIGKILL)
         case "leave":
             os._exit(0)
+        case "haunt":
+            threading.Thread(target=_haunt, args=(job,), daemon=True).start()
         case "mutate":
             payload["do"] = "changed"
     return None
+
+
+def _haunt(job: Job) -> None:
+    """Report on a task that has long returned."""
+    for _ in range(100):
+        with suppress(StaleAttempt):
+            job.progress(50, "boo")
+        time.sleep(0.005)
 
 
 def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - the same

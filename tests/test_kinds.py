@@ -163,7 +163,7 @@ def test_seconds_are_read(monkeypatch: pytest.MonkeyPatch, value: str, number: f
     [
         (environment.flag, ["maybe", "2", "tru"]),
         (partial(environment.integer, default=7), ["0", "-1", "1.5", "abc", "1e3", "nan"]),
-        (partial(environment.seconds, default=7), ["-1", "-0.1", "abc", "nan", "inf", "1s"]),
+        (partial(environment.seconds, default=7), ["-1", "-0.1", "abc", "nan", "inf", "1e10", "1s"]),
     ],
     ids=["flag", "integer", "seconds"],
 )

@@ -74,6 +74,15 @@ def test_progress_never_goes_back_and_stays_when_the_task_fails(api: Api, lane: 
     assert (ended["status"], ended["progress"], ended["message"]) == ("failed", 70, "fell back")
 
 
+@on_each_lane
+def test_a_thread_that_a_task_left_behind_reports_on_no_other_task(api: Api, lane: str) -> None:
+    haunted = [api.wait(api.create(lane, do="haunt"))]
+    after = [api.wait(api.create(lane, do="report", times=3)) for _ in range(20)]
+    assert {entry["status"] for entry in haunted + after} == {"completed"}
+    assert {entry["message"] for entry in after} == {"last step"}
+    assert api.poll(haunted[0]) == haunted[0]
+
+
 # Cancel
 
 

@@ -1,8 +1,9 @@
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
+from django.core.exceptions import BadRequest
 from django.test import Client
 
 from tasks.entry import TaskEntry
@@ -103,3 +104,27 @@ def test_a_type_that_a_document_does_not_have_is_a_problem(api: Api, path: str) 
 @pytest.mark.parametrize("path", [f"/poll-task/{UNKNOWN}?format=xml", "/create-task?format=xml", "/schema?format=xml"])
 def test_an_unknown_format_is_a_problem(api: Api, path: str) -> None:
     assert_problem(api.get(path), 404)
+
+
+class Crash:
+    """A middleware that fails before any view."""
+
+    error: ClassVar[Exception] = RuntimeError("deep inside")
+
+    def __init__(self, get_response: Any) -> None:
+        pass
+
+    def __call__(self, request: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError("deep inside"), 500), (BadRequest("odd"), 400)])
+def test_what_fails_outside_every_view_is_a_problem_too(
+    settings: LazySettings, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    settings.DEBUG = False  # with it, Django shows the developer what failed before any view
+    monkeypatch.setattr(Crash, "error", error)
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_problems.Crash"]
+    answer = Client(raise_request_exception=False).get("/docs")
+    assert_problem(answer, status)
+    assert b"deep inside" not in answer.content

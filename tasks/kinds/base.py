@@ -16,6 +16,8 @@ from tasks.job import Job
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAME_LENGTH = 50
+# Some thirty years, which timers can still count.
+_MOST_SECONDS = 1_000_000_000
 
 
 class NameField(serializers.CharField):
@@ -91,7 +93,10 @@ class TaskKind:
         wrong = (
             (not callable(self.process), "`process` must be a function that takes a job and a payload"),
             (self.cpu_bound and self.is_async, "`cpu_bound` takes a plain function, not an `async def`"),
-            (self.timeout is not None and not 0 < self.timeout < inf, "`timeout` must be more than 0 seconds"),
+            (
+                self.timeout is not None and not 0 < self.timeout <= _MOST_SECONDS,
+                f"`timeout` must be more than 0 and at most {_MOST_SECONDS:,} seconds",
+            ),
             (self.retries < 0, "`retries` must be 0 or more"),
             (not 0 <= self.retry_delay < inf, "`retry_delay` must be 0 seconds or more"),
             (self.max_running is not None and self.max_running < 1, "`max_running` must be 1 or more"),

@@ -10,7 +10,6 @@ from tasks import runner
 from tasks.entry import TaskEntry
 from tasks.job import Job
 from tasks.lanes.base import Lane, Run
-from tasks.once import Once
 from tasks.runner import Outcome
 
 
@@ -19,15 +18,15 @@ class AsyncLane(Lane):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._loop = Once(_start_loop)
+        self._loop: asyncio.AbstractEventLoop | None = None
         # What has a place and is to be started, and whether the loop has been told so.
         self._ready: deque[Run] = deque()
         self._told = False
 
     def shut_down(self) -> None:
-        loop = self._loop()
-        self._loop.use()
-        loop.call_soon_threadsafe(loop.stop)
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
 
     def _must_wake(self) -> bool:
         while run := self._begin():
@@ -37,10 +36,13 @@ class AsyncLane(Lane):
         return wakes
 
     def _wake(self) -> None:
-        self._loop().call_soon_threadsafe(self._start_all)
+        # One thread at a time comes here: the one that is to tell the loop.
+        if self._loop is None:
+            self._loop = _start_loop()
+        self._loop.call_soon_threadsafe(self._start_all)
 
     def _interrupt(self, work: asyncio.Task[Outcome]) -> None:
-        self._loop().call_soon_threadsafe(work.cancel)
+        work.get_loop().call_soon_threadsafe(work.cancel)
 
     # What follows runs on the loop.
 

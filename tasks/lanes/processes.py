@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -14,11 +15,11 @@ import django
 
 from tasks import runner
 from tasks.entry import TaskEntry, TaskFailure
-from tasks.exceptions import ATTEMPT_OVER
+from tasks.exceptions import ATTEMPT_OVER, StaleAttempt
 from tasks.job import Job, RemoteJob
 from tasks.lanes.base import Run
 from tasks.lanes.threads import ThreadLane, ThreadWorker
-from tasks.registry import get_registry
+from tasks.registry import Transition, get_registry
 from tasks.runner import Outcome
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ class ProcessWorker(ThreadWorker):
         self._pipe, child_pipe = _spawn.Pipe()
         process = _spawn.Process(target=_main, args=(child_pipe,), name="tasks-process", daemon=True)
         try:
-            process.start()
-            child_pipe.close()
+            with child_pipe:
+                process.start()
             self._process = process
             self._pipe.recv()
         except (EOFError, OSError):
@@ -86,8 +87,7 @@ class ProcessWorker(ThreadWorker):
         try:
             pipe.send(entry)
             while not isinstance(message := pipe.recv(), Outcome):
-                with suppress(*ATTEMPT_OVER):
-                    get_registry().change(entry.id, message)
+                pipe.send(_is_made(entry, message))
         except (EOFError, OSError):
             process.join()
             return _crashed(f"The process that ran the task ended with exit code {process.exitcode}.")
@@ -109,6 +109,15 @@ class ProcessWorker(ThreadWorker):
             self._pipe = None
 
 
+def _is_made(entry: TaskEntry, change: Transition) -> bool:
+    """Make the change that the code reports, unless its attempt is over."""
+    try:
+        get_registry().change(entry.id, change)
+    except ATTEMPT_OVER:
+        return False
+    return True
+
+
 def _crashed(detail: str) -> Outcome:
     return Outcome(error=TaskFailure("crashed", detail))
 
@@ -123,17 +132,37 @@ def _main(pipe: "Connection[Any, Any]") -> None:
         os.nice(_NICENESS)
     threading.Thread(target=_end_with_parent, name="tasks-parent-watch", daemon=True).start()
     django.setup()
-    sending = threading.Lock()  # a late progress report comes from a thread of its own
-
-    def send(message: Any) -> None:
-        with sending:
-            pipe.send(message)
-
+    line = _Line(pipe)
     with suppress(EOFError, OSError):
-        send("ready")
+        pipe.send("ready")
         while True:
-            entry = pipe.recv()
-            send(runner.call(entry, RemoteJob(entry, send)))
+            line.run(pipe.recv())
+
+
+class _Line:
+    """The child's end of the pipe. What it reports of a task is answered, and comes before the task's outcome."""
+
+    def __init__(self, pipe: "Connection[Any, Any]") -> None:
+        self._pipe = pipe
+        self._talking = threading.Lock()
+        self._current: TaskEntry | None = None
+
+    def run(self, entry: TaskEntry) -> None:
+        with self._talking:
+            self._current = entry
+        outcome = runner.call(entry, RemoteJob(entry, partial(self._report, entry)))
+        with self._talking:
+            self._current = None
+            self._pipe.send(outcome)
+
+    def _report(self, entry: TaskEntry, change: Transition) -> None:
+        with self._talking:
+            # A thread that a task left behind may still report.
+            if entry is not self._current:
+                raise StaleAttempt
+            self._pipe.send(change)
+            if not self._pipe.recv():
+                raise StaleAttempt
 
 
 def _end_with_parent() -> None:

@@ -18,6 +18,9 @@ from tasks.rest.renderers import PROBLEM_MEDIA_TYPE, BrowsableAPIRenderer, JSONR
 
 logger = logging.getLogger(__name__)
 
+_UNREADABLE = "Send a request that this server can read: see /docs."
+_CRASHED = "Something is wrong in this server and was logged; try again later."
+
 
 def problem(status: int, detail: str, **more: Any) -> dict[str, Any]:
     """The members of RFC 9457; `about:blank` says that the status alone is the type."""
@@ -57,10 +60,10 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
         case RequestDataTooBig():
             body = problem(413, str(BodyTooLarge().detail))
         case SuspiciousOperation() | BadRequest():
-            body = problem(400, "Send a request that this server can read: see /docs.")
+            body = problem(400, _UNREADABLE)
         case _:
             logger.error("A request crashed: %s", context["request"].path, exc_info=error)
-            body = problem(500, "Something is wrong in this server and was logged; try again later.")
+            body = problem(500, _CRASHED)
     request = context["request"]
     if not isinstance(getattr(request, "accepted_renderer", None), JSONRenderer | BrowsableAPIRenderer):
         # The view's own type, as that of the schema, is none for a problem.
@@ -85,6 +88,16 @@ class ProblemMiddleware:
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:
         answer = exception_handler(error, {"request": request})
         return _response(answer.data)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: what is wrong in a request outside every view."""
+    return _response(problem(400, _UNREADABLE))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500: a crash outside every view, which Django has logged."""
+    return _response(problem(500, _CRASHED))
 
 
 def _response(body: dict[str, Any]) -> HttpResponse:
