@@ -54,7 +54,7 @@ def _act(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901, PLR0912 - a l
         case "leave":
             os._exit(0)
         case "haunt":
-            threading.Thread(target=_haunt, args=(job,), daemon=True).start()
+            threading.Thread(target=_haunt, args=(job,), name="haunt", daemon=True).start()
         case "mutate":
             payload["do"] = "changed"
     return None

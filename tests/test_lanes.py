@@ -80,6 +80,7 @@ def test_a_thread_that_a_task_left_behind_reports_on_no_other_task(api: Api, lan
     after = [api.wait(api.create(lane, do="report", times=3)) for _ in range(20)]
     assert {entry["status"] for entry in haunted + after} == {"completed"}
     assert {entry["message"] for entry in after} == {"last step"}
+    wait_for(lambda: "haunt" not in {thread.name for thread in threading.enumerate()})
     assert api.poll(haunted[0]) == haunted[0]
 
 
