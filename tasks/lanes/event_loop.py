@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from functools import partial
 from typing import Any
@@ -12,6 +13,10 @@ from tasks.job import Job
 from tasks.lanes.base import Lane, Run
 from tasks.runner import Outcome
 
+# Threads that answer requests can keep the interpreter from the loop. While it is this late, each submit gives way.
+_LATE_SECONDS = 0.02
+_GIVE_WAY_SECONDS = 0.002
+
 
 class AsyncLane(Lane):
     """The loop runs in a thread of its own, which starts with the first task."""
@@ -19,9 +24,15 @@ class AsyncLane(Lane):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What has a place and is to be started, and whether the loop has been told so.
+        # What has a place and is to be started, and since when the loop has been told so.
         self._ready: deque[Run] = deque()
-        self._told = False
+        self._told_at: float | None = None
+
+    def submit(self, entry: TaskEntry, *, accepted: bool = False) -> None:
+        super().submit(entry, accepted=accepted)
+        told_at = self._told_at
+        if told_at is not None and time.monotonic() - told_at > _LATE_SECONDS:
+            time.sleep(_GIVE_WAY_SECONDS)
 
     def shut_down(self) -> None:
         loop, self._loop = self._loop, None
@@ -31,9 +42,10 @@ class AsyncLane(Lane):
     def _must_wake(self) -> bool:
         while run := self._begin():
             self._ready.append(run)
-        wakes = bool(self._ready) and not self._told
-        self._told = self._told or wakes
-        return wakes
+        if not self._ready or self._told_at is not None:
+            return False
+        self._told_at = time.monotonic()
+        return True
 
     def _wake(self) -> None:
         # One thread at a time comes here: the one that is to tell the loop.
@@ -47,7 +59,7 @@ class AsyncLane(Lane):
     # What follows runs on the loop.
 
     def _start_all(self) -> None:
-        self._told = False
+        self._told_at = None
         while self._ready:
             self._start(self._ready.popleft())
 
