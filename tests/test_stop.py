@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,25 @@ SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TASK_THREADS": "4", "TA
 
 def processes_of(server: Server) -> set[int]:
     """The server's process and all below it."""
-    output = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout  # noqa: S607 - where PATH has it
-    parent_of = {int(pid): int(parent) for pid, parent in (line.split() for line in output.splitlines())}
-    family = {server.process.pid}
-    while more := {pid for pid, parent in parent_of.items() if parent in family} - family:
-        family |= more
+    family, new = set[int](), {server.process.pid}
+    while new:
+        family |= new
+        new = {pid for pid, parent in parents().items() if parent in new}
     return family
+
+
+def parents() -> dict[int, int]:
+    """The parent of each process of this machine."""
+    if not Path("/proc/self/stat").exists():
+        lines = subprocess.run(
+            ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        return {int(pid): int(parent) for pid, parent in map(str.split, lines)}
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # one that has ended meanwhile
+            found[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+    return found
 
 
 def alive(processes: set[int]) -> set[int]:
