@@ -417,3 +417,10 @@ def test_a_prime_count_refuses_any_other_limit(api: Api, limit: Any) -> None:
 
 def test_a_prime_count_needs_a_limit(api: Api) -> None:
     assert set(assert_refused(api.post("/create-prime-count", {"name": "x"}), 400)["errors"]) == {"limit"}
+
+
+@pytest.mark.parametrize("field", [{"seconds": "nan"}, {"seconds": "inf"}, {"times": "9" * 30}])
+def test_what_a_form_brings_and_json_cannot_hold_is_refused(api: Api, field: dict[str, str]) -> None:
+    answer = api.client.post("/create-thread", {"name": "x", **field})
+    assert_refused(answer, 400)
+    assert set(answer.json()["errors"]) <= {*field, "non_field_errors"}

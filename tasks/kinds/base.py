@@ -13,6 +13,7 @@ from rest_framework import serializers
 
 from tasks.entry import TaskEntry
 from tasks.job import Job
+from tasks.json_value import as_json
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAME_LENGTH = 50
@@ -108,6 +109,14 @@ class TaskKind:
     def new_entry(self, data: Any) -> TaskEntry:
         """A pending entry for what a client sent. Raises rest_framework's ValidationError."""
         valid = self._serializer.run_validation(data)
-        values = self._serializer.to_representation(valid) if self._takes_input else {}
-        values.pop("name", None)
-        return TaskEntry(kind=self.name, name=valid["name"], input=values)
+        return TaskEntry(kind=self.name, name=valid["name"], input=self._input(valid) if self._takes_input else {})
+
+    def _input(self, valid: dict[str, Any]) -> dict[str, Any]:
+        values = self._serializer.to_representation(valid)
+        del values["name"]
+        try:
+            kept: dict[str, Any] = as_json(values)
+        except (TypeError, ValueError) as error:
+            # A form can bring a NaN or a number past 64 bits, which the fields let through.
+            raise serializers.ValidationError(f"Send values that JSON can hold ({error}).") from error
+        return kept
