@@ -55,6 +55,8 @@ class Life(RuleBasedStateMachine):
         self.pool = ThreadPoolExecutor(4)
         # Every state that an entry was seen in, by its version.
         self.seen: dict[UUID, dict[int, TaskEntry]] = {}
+        # Who made it so: the action, and the attempt it came from.
+        self.made_by: dict[UUID, dict[int, tuple[str, int]]] = {}
         self.ends: dict[UUID, int] = {}
         self.gone: set[UUID] = set()
 
@@ -66,6 +68,7 @@ class Life(RuleBasedStateMachine):
     def create(self) -> UUID:
         entry = self.registry.add(TaskEntry(kind="task", name="sample_name"))
         self.seen[entry.id] = {entry.version: entry}
+        self.made_by[entry.id] = {}
         self.ends[entry.id] = 0
         return entry.id
 
@@ -78,18 +81,21 @@ class Life(RuleBasedStateMachine):
             return
         start = threading.Barrier(len(together))
 
-        def change(action: tuple[str, int, int]) -> tuple[str, TaskEntry | None]:
+        def change(action: tuple[str, int, int]) -> tuple[str, int, TaskEntry | None]:
             name, offset, percent = action
             start.wait()
             try:
-                return name, self.registry.change(task_id, transition(name, attempt + offset, percent))
+                entry = self.registry.change(task_id, transition(name, attempt + offset, percent))
             except ATTEMPT_OVER:
-                return name, None
+                return name, attempt + offset, None
+            return name, attempt + offset, entry
 
-        for name, entry in self.pool.map(change, together):
+        for name, by, entry in self.pool.map(change, together):
             if entry is None:
                 continue
             assert self.seen[task_id].setdefault(entry.version, entry) == entry, "two changes made one version"
+            if name != "store":  # which may leave the entry as it is
+                self.made_by[task_id][entry.version] = name, by
             self.ends[task_id] += name in _ENDING
 
     @rule(task_id=consumes(tasks))
@@ -97,7 +103,7 @@ class Life(RuleBasedStateMachine):
         self.registry.remove(task_id)
         with pytest.raises(TaskNotFound):
             self.registry.get(task_id)
-        del self.seen[task_id], self.ends[task_id]
+        del self.seen[task_id], self.made_by[task_id], self.ends[task_id]
         self.gone.discard(task_id)
 
     @rule(target=tasks)
@@ -121,6 +127,17 @@ class Life(RuleBasedStateMachine):
                 assert after.attempt >= before.attempt
                 assert after.progress >= before.progress
                 assert 0 <= after.progress <= 100
+
+    @invariant()
+    def only_the_attempt_that_runs_is_heard(self) -> None:
+        for task_id, makers in self.made_by.items():
+            for version, (name, attempt) in makers.items():
+                before = self.seen[task_id][version - 1]
+                if name == "claim":
+                    assert before.started_at is None, "claimed while it ran"
+                elif name != "cancel":
+                    assert before.attempt == attempt, "another attempt was heard"
+                    assert before.started_at is not None or name == "fail", "heard while none ran"
 
     @invariant()
     def no_task_ends_twice(self) -> None:

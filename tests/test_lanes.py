@@ -253,9 +253,17 @@ def test_where_too_many_wait_for_their_next_attempt_a_failure_stands(api: Api, s
 
 
 @pytest.mark.parametrize("lane", ["thread", "process"])
-def test_a_timeout_is_a_failure_that_is_tried_again(api: Api, lane: str) -> None:
+def test_a_timeout_is_a_failure_that_is_tried_again(api: Api, lane: str, settings: LazySettings) -> None:
+    settings.TASK_PROCESSES = 2
+    get_dispatcher.use(ThreadDispatcher())
+    # Two workers are there, so that the next attempt is taken up at once.
+    both = [api.create(lane, do="check", seconds=20) for _ in range(2)]
+    wait_for(lambda: all(is_started(api, entry) for entry in both))
+    for entry in both:
+        api.delete(entry)
     ended = api.wait(api.create(f"{lane}-timeout-retry", do="sleep", seconds=1.5))
     assert (ended["status"], ended["attempt"], ended["error"]["code"]) == ("failed", 2, "timeout")
+    wait_for(lambda: get_dispatcher().counts()[COUNTS_OF[lane]] == (0, 0, 0))
 
 
 # Crashes
