@@ -1,4 +1,4 @@
-"""Print what this service costs and holds: `python -m benchmarks [requests | waiting | heavy | flat]`."""
+"""Print what this service costs and holds: `python -m benchmarks [requests | waiting | heavy | burst | flat]`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ MEASURES = {
     "requests": "what a create and a poll cost beside a plain Django view and a stock REST framework view",
     "waiting": "10,000 tasks that wait for a second each: how late they end, and what each holds in memory",
     "heavy": "how long polls take while every core counts primes",
+    "burst": "how long a thousand creates at once take under runserver",
     "flat": "whether 100,000 tasks leave memory, threads and files as they were",
 }
 

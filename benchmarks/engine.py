@@ -71,8 +71,13 @@ class _Process:
         return len(list((self._folder / "fd").iterdir()))
 
 
+_SERVE = ("serve", "--port", str(_PORT))
+_RUNSERVER = ("runserver", "--noreload", str(_PORT))
+
+
 @contextmanager
-def _serving(**settings: str) -> Iterator[_Process]:
+def _serving(*command: str, **settings: str) -> Iterator[_Process]:
+    """Run `manage.py serve`, or another command of it, until the block ends."""
     with tempfile.TemporaryDirectory() as files:
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "taskproject.settings",
@@ -82,29 +87,34 @@ def _serving(**settings: str) -> Iterator[_Process]:
             **settings,
         }
         server = subprocess.Popen(
-            [sys.executable, "manage.py", "serve", "--port", str(_PORT)],
+            [sys.executable, "manage.py", *(command or _SERVE)],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
-            yield _Process(_worker_of(server))
+            _wait_until_it_answers()
+            yield _Process(server.pid if command else _worker_of(server))
         finally:
             server.terminate()
             server.wait(30)
 
 
-def _worker_of(server: "subprocess.Popen[bytes]") -> int:
+def _wait_until_it_answers() -> None:
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    while True:
         try:
             _Client().ask("GET", "/metrics")
         except OSError:
+            if time.monotonic() > deadline:
+                raise
             time.sleep(0.05)
-            continue
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        return int(children[0])
-    raise TimeoutError("The server did not answer.")
+        else:
+            return
+
+
+def _worker_of(server: "subprocess.Popen[bytes]") -> int:
+    return int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0])
 
 
 def _create_many(count: int, kind: str, **fields: Any) -> list[str]:
@@ -147,6 +157,27 @@ def waiting(count: int = 10_000) -> None:
 def _tell_running(lane: str, count: int) -> None:
     found = re.search(rf'tasks_running\{{lane="{lane}"\}} ([0-9.]+)', _Client().ask("GET", "/metrics"))
     print(f"  waiting at the same time: {float(found[1]) if found else 0:.0f} of {count}")
+
+
+def burst(count: int = 1000, clients: int = 16) -> None:
+    times: list[float] = []
+
+    def create(_: int) -> str:
+        begin = time.perf_counter()
+        path = _Client().create("task")  # a new connection, as curl opens one
+        times.append((time.perf_counter() - begin) * 1000)
+        return path
+
+    with _serving(*_RUNSERVER), ThreadPoolExecutor(clients) as pool:
+        begin = time.perf_counter()
+        paths = list(pool.map(create, range(count)))
+        created = time.perf_counter() - begin
+        client = _Client()
+        completed = sum(client.wait(path)["status"] == "completed" for path in paths)
+        seconds = time.perf_counter() - begin
+    print(f"{count} creates of kind task by {clients} threads under runserver, each over a new connection:")
+    print(f"  answered within {created:.2f} s, the slowest in {max(times):.0f} ms")
+    print(f"  {completed} completed by {seconds:.2f} s")
 
 
 def heavy(seconds: float = 15) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import PROJECT, clean_environment
-from tests.servers import SERVE, running
+from tests.servers import SERVE, Connection, running
 
 
 def test_it_serves_tasks_files_metrics_and_static_files(tmp_path: Path) -> None:
@@ -22,6 +22,15 @@ def test_it_serves_tasks_files_metrics_and_static_files(tmp_path: Path) -> None:
         )
         assert b"tasks_entries 2.0" in server.ask("GET", "/metrics").body
     assert "Traceback" not in server.log
+
+
+def test_a_body_without_its_length_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path, *SERVE) as server, Connection(server.port) as connection:
+        connection.request("POST", "/create-task", iter([b'{"name": "x"}']), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status == 411
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert b"Content-Length" in answer.read()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ class ProblemMiddleware:
         except DisallowedHost as error:
             logger.warning("%s", error)
             return _response(problem(400, "Use a host name that ALLOWED_HOSTS of this server lists."))
+        if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+            # WSGI applications read as much as was announced, which here is nothing.
+            return _response(problem(411, "Send the body with its Content-Length; chunked bodies are not read."))
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse:

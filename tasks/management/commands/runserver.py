@@ -8,6 +8,9 @@ from tasks.stopping import drain_on_signals
 
 
 class _Server(WSGIServer):
+    # A burst of clients waits in the queue; past it a connection is made a second later.
+    request_queue_size = 1024
+
     def get_request(self) -> Any:
         connection, address = super().get_request()
         # Head and body go out apart; on a kept connection the body would wait for the client's delayed ACK.
