@@ -1,13 +1,15 @@
 """`manage.py serve`, and servers that run more processes than can work."""
 
+import socket
 import subprocess
 import sys
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import PROJECT, clean_environment
-from tests.servers import SERVE, Connection, running
+from tests.servers import SERVE, running
 
 
 def test_it_serves_tasks_files_metrics_and_static_files(tmp_path: Path) -> None:
@@ -24,10 +26,34 @@ def test_it_serves_tasks_files_metrics_and_static_files(tmp_path: Path) -> None:
     assert "Traceback" not in server.log
 
 
+def refused_serve(*options: str) -> str:
+    """What `manage.py serve` says when it refuses to start."""
+    refused = subprocess.run(
+        [sys.executable, PROJECT / "manage.py", "serve", *options],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    return refused.stderr
+
+
+def test_a_port_that_another_server_has_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path, *SERVE) as server:
+        assert "Stop what listens there, or choose another" in refused_serve("--port", str(server.port))
+
+
 def test_a_body_without_its_length_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path, *SERVE) as server, Connection(server.port) as connection:
-        connection.request("POST", "/create-task", iter([b'{"name": "x"}']), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
+    head = (
+        b"POST /create-task HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked"
+    )
+    with running(tmp_path, *SERVE) as server, socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+        connection.sendall(head + b'\r\n\r\nd\r\n{"name": "x"}\r\n0\r\n\r\n')
+        answer = HTTPResponse(connection)
+        answer.begin()
         assert answer.status == 411
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert b"Content-Length" in answer.read()
@@ -42,17 +68,7 @@ def test_a_body_without_its_length_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_work_is_refused_with_what_to_set(options: list[str], hint: str) -> None:
-    refused = subprocess.run(
-        [sys.executable, PROJECT / "manage.py", "serve", *options],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert refused.returncode == 1
-    assert hint in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert hint in refused_serve(*options)
 
 
 def test_two_processes_of_one_server_that_share_no_store_are_found_out(tmp_path: Path) -> None:

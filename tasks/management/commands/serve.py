@@ -1,3 +1,4 @@
+import socket
 from argparse import ArgumentParser
 from math import ceil
 from typing import Any
@@ -19,6 +20,18 @@ def _load_application() -> WSGIApplication:
     """Called in the worker process, before it serves."""
     drain_on_signals()
     return get_internal_wsgi_application()
+
+
+def _refuse_taken_address(host: str, port: int) -> None:
+    """Granian would share the port with another server, and each would get some of the requests."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise CommandError(
+            f"Cannot listen at {host}, port {port}: {reason}. Stop what listens there, or choose another address by "
+            "--host and --port."
+        ) from error
 
 
 class Command(BaseCommand):
@@ -45,6 +58,7 @@ class Command(BaseCommand):
         for name in ("workers", "threads"):
             if options[name] < 1:
                 raise CommandError(f"--{name} is {options[name]}; set it to 1 or more.")
+        _refuse_taken_address(options["host"], options["port"])
         self.stdout.write(f"Serving at http://{options['host']}:{options['port']}/, with its API explained at /docs.")
         Granian(
             settings.WSGI_APPLICATION,
