@@ -32,6 +32,7 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         },
     }
     kinds.gate.clear()
+    kinds.tidied.clear()
     get_registry.use(MemoryRegistry())
     get_dispatcher.use(ThreadDispatcher())
     yield

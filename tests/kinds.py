@@ -10,6 +10,8 @@ from tasks.kinds.base import TaskKind, TaskPayload
 
 # A `gate` or `filing` task runs until the test opens this.
 gate = threading.Event()
+# What a coroutine opens when it has cleaned up.
+tidied = threading.Event()
 
 BROKEN_RESULTS: dict[str, Any] = {
     "a set": {1, 2},

@@ -110,6 +110,13 @@ async def awork(job: Job, payload: dict[str, Any]) -> Any:
     match payload["do"]:
         case "sleep":
             await asyncio.sleep(payload["seconds"])
+        case "tidy":
+            try:
+                job.progress(1, "something to tidy")
+                await asyncio.sleep(payload["seconds"])
+            finally:
+                await asyncio.sleep(0.01)
+                kinds.tidied.set()
         case "stubborn":
             while time.monotonic() < deadline:
                 try:

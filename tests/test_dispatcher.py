@@ -150,6 +150,14 @@ def test_a_drain_interrupts_what_waits_and_what_runs_too_long(thread_dispatcher:
     assert [get_registry().get(entry.id).attempt for entry in [*waiting, delayed]] == [0] * 4
 
 
+def test_a_coroutine_that_is_interrupted_by_a_drain_can_clean_up(thread_dispatcher: ThreadDispatcher) -> None:
+    entry = stored("async", do="tidy", seconds=20)
+    thread_dispatcher.dispatch(entry)
+    wait_for(lambda: get_registry().get(entry.id).message)
+    assert not thread_dispatcher.drain(timeout=0)
+    assert kinds.tidied.wait(5)
+
+
 def test_an_attempt_that_fails_during_a_drain_is_the_last(thread_dispatcher: ThreadDispatcher) -> None:
     entry = stored("thread-late-retry", do="fail-at-gate")
     thread_dispatcher.dispatch(entry)

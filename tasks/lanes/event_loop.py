@@ -16,6 +16,8 @@ from tasks.runner import Outcome
 # Threads that answer requests can keep the interpreter from the loop. While it is this late, each submit gives way.
 _LATE_SECONDS = 0.02
 _GIVE_WAY_SECONDS = 0.002
+# How long coroutines have to clean up when the lane ends.
+_CLEAN_UP_SECONDS = 1
 
 
 class AsyncLane(Lane):
@@ -99,5 +101,9 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
+        if tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(tasks, timeout=_CLEAN_UP_SECONDS))
     finally:
         loop.close()
