@@ -101,9 +101,7 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
-        if tasks := asyncio.all_tasks(loop):
-            for task in tasks:
-                task.cancel()
+        if tasks := asyncio.all_tasks(loop):  # interrupted before
             loop.run_until_complete(asyncio.wait(tasks, timeout=_CLEAN_UP_SECONDS))
     finally:
         loop.close()
