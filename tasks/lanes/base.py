@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class LaneCounts(NamedTuple):
     lost: int
 
 
-class Lane:
+class Lane(ABC):
     """Runs tasks in its places; a subclass says what a place is.
 
     A task whose attempt is over loses its place at once where the lane `abandons` such work: its code may hold on
@@ -110,21 +111,21 @@ class Lane:
         with self._ended:
             return self._ended.wait_for(lambda: not self._running, timeout)
 
+    @abstractmethod
     def shut_down(self) -> None:
         """End what the lane runs on, after `close`, whatever still runs there."""
-        raise NotImplementedError
 
     def counts(self) -> LaneCounts:
         with self._lock:
             return LaneCounts(len(self._backlog), len(self._running), self._lost)
 
+    @abstractmethod
     def _must_wake(self) -> bool:
         """Whether `_wake` has to be called so that the tasks whose turn it is are begun. Called with the lock held."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wake(self) -> None:
         """Start or wake what begins tasks. Called without the lock, since it waits for the system."""
-        raise NotImplementedError
 
     def _interrupt(self, work: Any) -> None:
         """Stop the `work` of a run without waiting for it. Called with the lock held."""
