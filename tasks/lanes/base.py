@@ -127,6 +127,7 @@ class Lane(ABC):
     def _wake(self) -> None:
         """Start or wake what begins tasks. Called without the lock, since it waits for the system."""
 
+    @abstractmethod
     def _interrupt(self, work: Any) -> None:
         """Stop the `work` of a run without waiting for it. Called with the lock held."""
 

@@ -49,6 +49,9 @@ class ThreadLane(Lane):
     def shut_down(self) -> None:
         """Nothing is left to do: idle threads end with `close`, and a lost one when its task lets it."""
 
+    def _interrupt(self, work: Any) -> None:
+        """Nothing stops a thread but its own look at its job."""
+
     def _new_worker(self) -> ThreadWorker:
         return ThreadWorker()
 
