@@ -117,7 +117,7 @@ class PollView(KindView):
 class OwnTypeView(APIView):
     """What has the one media type that it has; what `Accept` decides is how an error looks."""
 
-    def perform_content_negotiation(self, request: Request, force: bool = True) -> Any:  # noqa: FBT001, FBT002 - DRF's
+    def perform_content_negotiation(self, request: Request, force: bool = True) -> Any:  # noqa: FBT001, FBT002 - DRF gives the signature
         return super().perform_content_negotiation(request, force=True)
 
 

@@ -68,7 +68,7 @@ def _haunt(job: Job) -> None:
         time.sleep(0.005)
 
 
-def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - the same
+def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - a list of what a test may ask for
     deadline = time.monotonic() + payload["seconds"]
     match payload["do"]:
         case "sleep":

@@ -1,6 +1,6 @@
 """The service's own settings, with the tests' kinds of task beside its own."""
 
-from taskproject.settings import *  # noqa: F403
+from taskproject.settings import *  # noqa: F403 - Django settings build on each other so
 
 TASK_STEP_SECONDS = 0.01
 TASK_PROCESSES = 1

@@ -18,7 +18,7 @@ def runs() -> bool:
 def test_calls_come_in_the_order_of_their_times(timer: Timer) -> None:
     called: list[int] = []
     for number in (3, 1, 2):
-        timer.call_later(number * 0.02, lambda number=number: called.append(number))  # type: ignore[misc]
+        timer.call_later(number * 0.02, lambda number=number: called.append(number))  # type: ignore[misc]  # mypy infers no default of a lambda
     wait_for(lambda: called == [1, 2, 3])
 
 
@@ -51,5 +51,5 @@ def test_a_call_that_fails_is_logged_and_the_next_one_comes(timer: Timer, caplog
 def test_its_thread_ends_with_the_last_call_and_starts_again(timer: Timer) -> None:
     for _ in range(2):
         called: list[str] = []
-        timer.call_later(0, lambda called=called: called.append("now"))  # type: ignore[misc]
-        wait_for(lambda called=called: called and not runs())  # type: ignore[misc]
+        timer.call_later(0, lambda called=called: called.append("now"))  # type: ignore[misc]  # mypy infers no default of a lambda
+        wait_for(lambda called=called: called and not runs())  # type: ignore[misc]  # mypy infers no default of a lambda
