@@ -5,7 +5,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind
-from tasks.views import CreateView, FileView, MetricsView, NotFoundView, PollView
+from tasks.views import CreateView, FileView, MetricsView, NotFoundView, PageView, PollView
 
 
 def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
@@ -18,6 +18,7 @@ def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
 
 
 urlpatterns = [
+    re_path(r"^$", PageView.as_view(), name="page"),
     *(pattern for kind in get_kinds().values() for pattern in endpoint_pair(kind)),
     re_path(r"^files/(?P<name>[^/]+)/?$", FileView.as_view(), name="files"),
     re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.files.storage import default_storage
 from django.http import FileResponse, Http404, HttpResponse
+from django.shortcuts import render
 from django.urls import get_script_prefix
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -143,6 +144,20 @@ class FileView(OwnTypeView):
             raise Http404 from error
         response = FileResponse(content, filename=name)
         response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        return response
+
+
+class PageView(OwnTypeView):
+    """The page that shows the tasks live."""
+
+    schema = None
+
+    def get(self, request: Request) -> HttpResponse:
+        response = render(request, "tasks/page.html")
+        response["Content-Security-Policy"] = (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+            "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
         return response
 
 
