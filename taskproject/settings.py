@@ -23,6 +23,8 @@ TASK_FILES_ROOT = environment.text("TASK_FILES_ROOT", "files")
 TASK_KINDS = environment.words("TASK_KINDS")
 TASK_RETENTION_SECONDS = environment.seconds("TASK_RETENTION_SECONDS", 3600)
 TASK_MAX_ENTRIES = environment.integer("TASK_MAX_ENTRIES", 100_000)
+TASK_WAIT_SECONDS = environment.seconds("TASK_WAIT_SECONDS", 60)
+TASK_MAX_WAITERS = environment.integer("TASK_MAX_WAITERS", 256)
 TASK_DRAIN_SECONDS = environment.seconds("TASK_DRAIN_SECONDS", 30)
 TASK_MAX_BODY_BYTES = environment.integer("TASK_MAX_BODY_BYTES", 65_536)
 

@@ -17,6 +17,7 @@ from tasks.maintenance import Sweeper
 from tasks.once import Once
 from tasks.timer import Call, Timer
 
+_MAX_RETRY_AFTER = 30
 _INTERRUPTED = TaskFailure("interrupted", "The server was stopped before the task had ended; create it again.")
 
 
@@ -31,6 +32,9 @@ class Dispatcher(Protocol):
 
     def cancel(self, entry: TaskEntry) -> None:
         """Stop the work on a task that has ended in the registry, as far as it can be stopped."""
+
+    def retry_after(self, entry: TaskEntry) -> int:
+        """In how many whole seconds a poll of the pending task may have news: from 1 to 30."""
 
     def drain(self, timeout: float) -> bool:
         """Take no more tasks, and give the running ones `timeout` seconds to end.
@@ -76,6 +80,11 @@ class ThreadDispatcher:
         if delayed is not None:
             delayed.cancel()
         self._lane_of(entry).stop(entry.id)
+
+    def retry_after(self, entry: TaskEntry) -> int:
+        delayed = self._delayed.get(entry.id)
+        seconds = self._lane_of(entry).seconds_left(entry) if delayed is None else delayed.when - time.monotonic()
+        return max(1, min(math.ceil(seconds), _MAX_RETRY_AFTER))
 
     def drain(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
@@ -146,6 +155,9 @@ class ImmediateDispatcher:
 
     def cancel(self, entry: TaskEntry) -> None:
         """Nothing runs by then."""
+
+    def retry_after(self, entry: TaskEntry) -> int:
+        return 1
 
     def drain(self, timeout: float) -> bool:
         return True

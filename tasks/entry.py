@@ -1,6 +1,7 @@
 """The task entry and its state machine: which state may follow which is decided here alone."""
 
 import enum
+import json
 import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,7 +36,8 @@ class TaskEntry:
     """One task, at one moment. A method that changes it returns the next entry and leaves this one as it is.
 
     `started_at` is None while the task waits for a worker. `attempt` counts the claims so far. `version` grows
-    by one with each change. `input` and `result` hold JSON values.
+    by one with each change. `input` and `result` hold JSON values. `idempotency_key` is empty where the client
+    gave none.
     """
 
     id: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -54,6 +56,7 @@ class TaskEntry:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     expires_at: datetime | None = None
+    idempotency_key: str = ""
 
     @property
     def ended(self) -> bool:
@@ -63,6 +66,10 @@ class TaskEntry:
     def file_path(self) -> str:
         """Where this server serves the result file; empty until the task is completed, and if it has none."""
         return f"files/{self.file_name}" if self.file_name and self.status is Status.COMPLETED else ""
+
+    def asks_the_same(self, other: Self) -> bool:
+        """Whether both entries were created by the same payload for the same kind."""
+        return _payload(self) == _payload(other)
 
     def claimed(self) -> Self:
         """A worker begins the next attempt. Raises StaleAttempt where one is running already."""
@@ -121,3 +128,8 @@ class TaskEntry:
         self._require_pending()
         if self.over(attempt):
             raise StaleAttempt
+
+
+def _payload(entry: TaskEntry) -> str:
+    # As JSON, where 1, 1.0 and true are three values.
+    return json.dumps([entry.kind, entry.name, entry.input], sort_keys=True)

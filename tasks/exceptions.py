@@ -16,6 +16,10 @@ class TaskExpired(TaskNotFound):
     """The task ended long enough ago to be forgotten."""
 
 
+class IdempotencyKeyReused(TaskError):
+    """The Idempotency-Key came before with another payload."""
+
+
 class TaskAlreadyFinished(TaskError):
     """The task has already ended, and its end is final."""
 

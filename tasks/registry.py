@@ -1,19 +1,29 @@
 """Where the entries are kept: the promises of a data store, and the locked in-memory map that keeps them."""
 
 import threading
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from django.conf import settings
 
-from tasks.entry import TaskEntry
+from tasks.entry import Status, TaskEntry
 from tasks.exceptions import TaskExpired, TaskNotFound
 from tasks.once import Once
+from tasks.watchers import Watchers
 
 Transition = Callable[[TaskEntry], TaskEntry]
+
+
+class Position(NamedTuple):
+    """Where an entry stands among all, which are in the order of their creation."""
+
+    created_at: datetime
+    id: UUID
 
 
 class Registry(Protocol):
@@ -21,10 +31,14 @@ class Registry(Protocol):
 
     An ended entry expires at its `expires_at`, and, oldest first, once there are more than TASK_MAX_ENTRIES of
     them. For TASK_RETENTION_SECONDS more its id is known to have expired. A live entry never expires.
+
+    `watchers` are told of each entry that was added, changed or removed, after that.
     """
 
+    watchers: Watchers
+
     def add(self, entry: TaskEntry) -> TaskEntry:
-        """Store a new entry and return what is now stored."""
+        """Store a new entry and return it; or, where there is one with its idempotency key, return that one."""
 
     def get(self, task_id: UUID) -> TaskEntry:
         """The entry as it is now. Raises TaskNotFound, and its kind TaskExpired."""
@@ -34,6 +48,20 @@ class Registry(Protocol):
 
         Raises what `get` raises, and whatever `transition` raises; the entry is then unchanged. `transition` is
         a method of TaskEntry: it computes, and neither waits nor calls the registry.
+        """
+
+    def page(
+        self,
+        limit: int,
+        *,
+        kind: str | None = None,
+        status: Status | None = None,
+        before: Position | None = None,
+        after: Position | None = None,
+    ) -> list[TaskEntry]:
+        """The newest `limit` entries of that kind and status, newest first.
+
+        With `before`, those that were created next before that position; with `after`, those next after it.
         """
 
     def remove(self, task_id: UUID) -> None:
@@ -46,12 +74,20 @@ class Registry(Protocol):
         """How many entries there are, ended ones included."""
 
 
+# Positions of dropped entries that do not matter.
+_MOST_STALE = 1000
+
+
 class MemoryRegistry:
     """A dictionary behind a lock, for one process. The lock is held for dictionary work only."""
 
     def __init__(self) -> None:
+        self.watchers = Watchers()
         self._lock = threading.Lock()
         self._entries: dict[UUID, TaskEntry] = {}
+        self._by_key: dict[str, UUID] = {}
+        # Sorted; may also hold some that were dropped.
+        self._positions: list[Position] = []
         # In the order in which they ended, which is the order in which they expire.
         self._ended: OrderedDict[UUID, datetime] = OrderedDict()
         # What has expired, and when; as many as there may be ended entries.
@@ -60,7 +96,14 @@ class MemoryRegistry:
 
     def add(self, entry: TaskEntry) -> TaskEntry:
         with self._lock:
+            if entry.idempotency_key:
+                first = self._first_of(entry)
+                if first is not entry:
+                    return first
             self._entries[entry.id] = entry
+            # Nearly always the newest, so that this is an append.
+            insort(self._positions, Position(entry.created_at, entry.id))
+        self.watchers.tell(entry.id)
         return entry
 
     def get(self, task_id: UUID) -> TaskEntry:
@@ -82,12 +125,35 @@ class MemoryRegistry:
             if changed.expires_at is not None:
                 self._ended[task_id] = changed.expires_at
                 self._drop_expired()
+        self.watchers.tell(task_id)
         return changed
+
+    def page(
+        self,
+        limit: int,
+        *,
+        kind: str | None = None,
+        status: Status | None = None,
+        before: Position | None = None,
+        after: Position | None = None,
+    ) -> list[TaskEntry]:
+        with self._lock:
+            if after is not None:
+                positions = self._positions[bisect_right(self._positions, after) :]
+            else:
+                end = len(self._positions) if before is None else bisect_left(self._positions, before)
+                positions = self._positions[:end]
+        if after is None:
+            positions.reverse()
+        found = list(islice(self._select(positions, kind, status), limit))
+        return found if after is None else found[::-1]
 
     def remove(self, task_id: UUID) -> None:
         with self._lock:
-            self._entries.pop(task_id, None)
+            if task_id in self._entries:
+                self._drop(task_id)
             self._ended.pop(task_id, None)
+        self.watchers.tell(task_id)
 
     def purge(self) -> list[str]:
         with self._lock:
@@ -104,12 +170,35 @@ class MemoryRegistry:
         while self._ended and (len(self._ended) > most or next(iter(self._ended.values())) <= now):
             task_id, expires_at = self._ended.popitem(last=False)
             self._expired[task_id] = min(expires_at, now)
-            entry = self._entries.pop(task_id)
-            if entry.file_name:
-                self._dropped_files.append(entry.file_name)
+            self._drop(task_id)
         forgotten = now - _retention()
         while self._expired and (len(self._expired) > most or next(iter(self._expired.values())) <= forgotten):
             self._expired.popitem(last=False)
+
+    def _drop(self, task_id: UUID) -> None:
+        entry = self._entries.pop(task_id)
+        self._by_key.pop(entry.idempotency_key, None)
+        if entry.file_name:
+            self._dropped_files.append(entry.file_name)
+        if len(self._positions) > 2 * len(self._entries) + _MOST_STALE:
+            self._positions = [position for position in self._positions if position.id in self._entries]
+
+    def _first_of(self, entry: TaskEntry) -> TaskEntry:
+        """The entry with the same key, which is this one where there was none that has not expired."""
+        self._drop_expired()
+        return self._entries.get(self._by_key.setdefault(entry.idempotency_key, entry.id), entry)
+
+    def _select(self, positions: list[Position], kind: str | None, status: Status | None) -> Iterator[TaskEntry]:
+        now = _now()
+        for position in positions:
+            entry = self._entries.get(position.id)
+            if (
+                entry is not None
+                and kind in {None, entry.kind}
+                and status in {None, entry.status}
+                and (entry.expires_at is None or now < entry.expires_at)
+            ):
+                yield entry
 
 
 def _now() -> datetime:

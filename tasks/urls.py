@@ -5,7 +5,10 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind
-from tasks.views import CreateView, FileView, MetricsView, NotFoundView, PageView, PollView
+from tasks.views.files import FileView
+from tasks.views.listing import TasksView
+from tasks.views.pair import CreateView, PollView
+from tasks.views.site import MetricsView, NotFoundView, PageView
 
 
 def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
@@ -20,6 +23,7 @@ def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
 urlpatterns = [
     re_path(r"^$", PageView.as_view(), name="page"),
     *(pattern for kind in get_kinds().values() for pattern in endpoint_pair(kind)),
+    re_path(r"^tasks/?$", TasksView.as_view(), name="tasks"),
     re_path(r"^files/(?P<name>[^/]+)/?$", FileView.as_view(), name="files"),
     re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),
     re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(), name="schema"),

@@ -31,8 +31,9 @@ def _debug(request: pytest.FixtureRequest, settings: LazySettings) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/create-unknown", "/create-task/x", "/create-task//", "/poll-task", "/static/none.css", "/%00", "//x",
-     f"/poll-unknown/{UNKNOWN}", f"/poll-task/{UNKNOWN}/x", "/files", "/files/a/b", "/schema/x", "/create-task%0A"],
+    ["/nothing", "/create-unknown", "/create-task/x", "/create-task//", "/poll-task", "/static/none.css", "/%00",
+     "/x//y", f"/poll-unknown/{UNKNOWN}", f"/poll-task/{UNKNOWN}/x", "/files", "/files/a/b", "/schema/x",
+     "/create-task%0A"],
 )  # fmt: skip
 def test_an_unknown_address_is_a_problem_for_any_method(client: Client, path: str) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):

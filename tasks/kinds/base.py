@@ -106,10 +106,15 @@ class TaskKind:
             if is_wrong:
                 raise ImproperlyConfigured(f"The kind {self.name!r} cannot work: {sentence}.")
 
-    def new_entry(self, data: Any) -> TaskEntry:
+    def new_entry(self, data: Any, idempotency_key: str = "") -> TaskEntry:
         """A pending entry for what a client sent. Raises rest_framework's ValidationError."""
         valid = self._serializer.run_validation(data)
-        return TaskEntry(kind=self.name, name=valid["name"], input=self._input(valid) if self._takes_input else {})
+        return TaskEntry(
+            kind=self.name,
+            name=valid["name"],
+            input=self._input(valid) if self._takes_input else {},
+            idempotency_key=idempotency_key,
+        )
 
     def _input(self, valid: dict[str, Any]) -> dict[str, Any]:
         values = self._serializer.to_representation(valid)

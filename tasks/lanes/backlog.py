@@ -26,6 +26,14 @@ class Backlog:
         oldest = [(next(iter(tasks.values())), kind) for kind, tasks in self._tasks.items() if tasks and may_run(kind)]
         return min(oldest)[1] if oldest else None
 
+    def ahead_of(self, kind: str, task_id: UUID) -> int:
+        """How many tasks at most have their turn before this one."""
+        age = self._tasks[kind].get(task_id) if kind in self._tasks else None
+        if age is None:
+            return 0
+        oldest = min(next(iter(tasks.values())) for tasks in self._tasks.values() if tasks)
+        return min(age - oldest, self._count - 1)
+
     def pop(self, kind: str) -> UUID:
         """Take the oldest task of a kind that has one."""
         task_id, _ = self._tasks[kind].popitem(last=False)

@@ -96,6 +96,17 @@ class Lane(ABC):
         if run is not None:
             self._stop_run(run)
 
+    def seconds_left(self, entry: TaskEntry) -> float:
+        """How long the task may still take, going by its place in the queue and by how long its kind's tasks took."""
+        kind, now = entry.kind, time.monotonic()
+        with self._lock:
+            mean = self._mean_seconds.get(kind, 1)
+            run = self._running.get(entry.id)
+            if run is not None:
+                # The longer it has taken too long, the longer it will.
+                return abs(mean - (now - run.began))
+            return mean * (1 + self._backlog.ahead_of(kind, entry.id) / self._width(kind))
+
     def close(self) -> list[UUID]:
         """Take no more, and return the tasks that still waited, which will not be run."""
         with self._lock:
@@ -216,6 +227,8 @@ class Lane(ABC):
 
     def _retry_after(self, kind: str) -> int:
         """Whole seconds until what waits now has been begun, going by how long the kind's tasks take."""
-        width = min(self._places, get_kinds()[kind].max_running or self._places)
-        seconds = len(self._backlog) * self._mean_seconds.get(kind, 1) / width
+        seconds = len(self._backlog) * self._mean_seconds.get(kind, 1) / self._width(kind)
         return max(1, min(math.ceil(seconds), _MAX_RETRY_AFTER))
+
+    def _width(self, kind: str) -> int:
+        return min(self._places, get_kinds()[kind].max_running or self._places)

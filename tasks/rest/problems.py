@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from tasks.exceptions import DispatcherFull, TaskAlreadyFinished, TaskExpired, TaskNotFound
+from tasks.exceptions import DispatcherFull, IdempotencyKeyReused, TaskAlreadyFinished, TaskExpired, TaskNotFound
 from tasks.rest.parsers import BodyTooLarge
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE, BrowsableAPIRenderer, JSONRenderer
 
@@ -49,6 +49,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             body = problem(410, f"{error} Create it again if you still need it.")
         case TaskAlreadyFinished():
             body = problem(409, f"{error} Poll it to see how.")
+        case IdempotencyKeyReused():
+            body = problem(422, f"{error} Send the first payload again, or choose another key.")
         case TaskNotFound():
             body = problem(404, f"{error} Check the id, or create the task again.")
         case DispatcherFull():

@@ -10,6 +10,10 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 _OPTIONS = orjson.OPT_UTC_Z
 
 
+def as_bytes(data: Any) -> bytes:
+    return orjson.dumps(data, option=_OPTIONS)
+
+
 class JSONRenderer(renderers.BaseRenderer):
     """Also what the browsable API shows. An error goes out as problem+json (RFC 9457)."""
 

@@ -1,9 +1,11 @@
+import select
 import socket
 from typing import Any
 
 from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
-from django.core.servers.basehttp import WSGIServer
+from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
 
+from tasks.rest.held import IS_GONE
 from tasks.stopping import drain_on_signals
 
 
@@ -16,6 +18,27 @@ class _Server(WSGIServer):
         # Head and body go out apart; on a kept connection the body would wait for the client's delayed ACK.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection, address
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        # Where Django hands over its own handler.
+        _RequestHandler(request, client_address, self)
+
+
+class _RequestHandler(WSGIRequestHandler):
+    connection: Any  # a socket, which the stubs take for a request
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        environ[IS_GONE] = self._is_gone
+        return environ
+
+    def _is_gone(self) -> bool:
+        """Whether the client has closed its end: there is something to read, and it is the end."""
+        try:
+            readable, _, _ = select.select([self.connection], [], [], 0)
+            return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
+        except OSError:
+            return True
 
 
 class Command(RunserverCommand):

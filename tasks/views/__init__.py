@@ -1,0 +1,1 @@
+"""The endpoints: validate, call, answer."""

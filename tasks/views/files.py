@@ -1,0 +1,40 @@
+"""The result files."""
+
+import re
+
+from django.core.files.storage import default_storage
+from django.http import FileResponse, Http404
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
+
+from tasks.exceptions import TaskNotFound
+from tasks.registry import get_registry
+from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
+from tasks.rest.schema import ProblemSerializer
+from tasks.views.base import OwnTypeView, uuid_of
+
+
+class FileView(OwnTypeView):
+    """The result file of a completed task."""
+
+    @extend_schema(
+        operation_id="get_file",
+        tags=["files"],
+        parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH, pattern="^[^/]+$")],
+        responses={(200, "*/*"): bytes, (404, PROBLEM_MEDIA_TYPE): ProblemSerializer},
+    )
+    def get(self, request: Request, name: str) -> FileResponse:
+        """The file, under the name that the entry's `file_path` gives."""
+        # Only a name that a completed entry gives is ever opened, so that no name can lead out of the root.
+        task_id = re.search(r"_([0-9a-f-]{36})\.", name)
+        try:
+            entry = get_registry().get(uuid_of(task_id[1])) if task_id else None
+            if entry is None or entry.file_path != f"files/{name}":
+                raise Http404
+            content = default_storage.open(name)
+        except (TaskNotFound, FileNotFoundError, ParseError) as error:
+            raise Http404 from error
+        response = FileResponse(content, filename=name)
+        response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        return response
