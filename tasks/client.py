@@ -56,7 +56,7 @@ class RemoteTask:
         for tries in range(1, _TRIES + 1):
             try:
                 trouble, pause = self._post()
-            except httpx.TransportError as error:
+            except httpx.HTTPError as error:
                 if tries == 1 and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
                     raise ClientError(
                         f"Cannot reach {self._url} ({error}). Start the server, or name another one by --url."
@@ -71,10 +71,10 @@ class RemoteTask:
         raise ClientError(f"{trouble} Gave up.")
 
     def follow(self) -> Iterator[Entry]:
-        """The entry as it is, then each newer one, to the end of the task.
+        """The entry as it is, then as the server tells it again and again, to the end of the task.
 
-        They come by server-sent events, which are resumed when they break off, and by polls from when they break
-        off without having told any news.
+        It tells it by server-sent events, which are resumed when they break off. Once they break off without any
+        news, polls take their place.
         """
         yield self.entry
         misses, pause = 0, 0.0
@@ -145,9 +145,8 @@ class RemoteTask:
         yield from self._news(_entry(answer))
 
     def _news(self, entry: Entry) -> Iterator[Entry]:
-        if entry["version"] > self.entry["version"]:
-            self.entry = entry
-            yield entry
+        self.entry = entry
+        yield entry
 
 
 def _entry(answer: httpx.Response) -> Entry:
