@@ -84,7 +84,7 @@ class ThreadDispatcher:
     def retry_after(self, entry: TaskEntry) -> int:
         delayed = self._delayed.get(entry.id)
         seconds = self._lane_of(entry).seconds_left(entry) if delayed is None else delayed.when - time.monotonic()
-        return max(1, min(math.ceil(seconds), _MAX_RETRY_AFTER))
+        return max(1, min(round(seconds), _MAX_RETRY_AFTER))
 
     def drain(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout

@@ -50,7 +50,7 @@ class Watcher:
         self._changed = threading.Event()
         self._lock = threading.Lock()
         self._unread: dict[UUID, None] = {}
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[], object] | None = None
         self._is_open = True
         self._is_muted = False
         self._watchers = get_registry().watchers
@@ -73,7 +73,7 @@ class Watcher:
         """Wait for a change that was not read yet, `seconds` at most; False where none came."""
         return self._changed.wait(seconds)
 
-    def wake_by(self, wake: Callable[[], None]) -> None:
+    def wake_by(self, wake: Callable[[], object]) -> None:
         """Call `wake` at each change, from whatever thread, and now if there is one that was not read yet."""
         self._wake = wake
         if self._changed.is_set():

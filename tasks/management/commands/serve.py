@@ -1,8 +1,8 @@
 import socket
 from argparse import ArgumentParser
+from functools import partial
 from math import ceil
 from typing import Any
-from wsgiref.types import WSGIApplication
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -10,16 +10,17 @@ from django.core.servers.basehttp import get_internal_wsgi_application
 from granian import Granian
 from granian.constants import Interfaces
 
+from tasks.gateway import Gateway
 from tasks.stopping import drain_on_signals
 
 # Past the drain a worker still answers the last polls and ends its processes.
 _KILL_AFTER_DRAIN_SECONDS = 15
 
 
-def _load_application() -> WSGIApplication:
+def _load_application(threads: int) -> Any:
     """Called in the worker process, before it serves."""
     drain_on_signals()
-    return get_internal_wsgi_application()
+    return Gateway(get_internal_wsgi_application(), threads)
 
 
 def _refuse_taken_address(host: str, port: int) -> None:
@@ -64,9 +65,8 @@ class Command(BaseCommand):
             settings.WSGI_APPLICATION,
             address=options["host"],
             port=options["port"],
-            interface=Interfaces.WSGI,
+            interface=Interfaces.RSGI,
             workers=options["workers"],
-            blocking_threads=options["threads"],
             workers_kill_timeout=ceil(settings.TASK_DRAIN_SECONDS) + _KILL_AFTER_DRAIN_SECONDS,
             websockets=False,
-        ).serve(target_loader=_load_application, wrap_loader=False)
+        ).serve(target_loader=partial(_load_application, options["threads"]), wrap_loader=False)

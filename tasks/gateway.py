@@ -1,0 +1,175 @@
+"""Serves the WSGI application on Granian's RSGI, so that a waiting client costs no thread and is missed when it goes.
+
+See docs/spec/RSGI.md of emmett-framework/granian, and PEP 3333 for what the application is told.
+"""
+
+import asyncio
+import io
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, Self
+from wsgiref.util import FileWrapper
+
+from django.conf import settings
+
+from tasks.rest.held import HOLDS, RESUMED, EventStream, Held
+from tasks.waiting import Watcher
+
+Environ = dict[str, Any]
+
+_BLOCK_BYTES = 65_536
+_BASE = {
+    "SCRIPT_NAME": "",
+    "SERVER_SOFTWARE": "Granian",
+    "wsgi.version": (1, 0),
+    "wsgi.errors": sys.stderr,
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": False,
+    "wsgi.run_once": False,
+    "wsgi.file_wrapper": lambda file, _: FileWrapper(file, _BLOCK_BYTES),
+    HOLDS: True,
+}
+
+
+class _Answer(NamedTuple):
+    """What the application answers: a body that is `whole`, or one that is made or waited for bit by bit."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: Any
+    whole: bytes | None
+
+
+class Gateway:
+    """Requests run in `threads` threads. While a client waits for news, its request has none."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], threads: int) -> None:
+        self._application = application
+        self._threads = ThreadPoolExecutor(threads, "tasks-request")
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        environ = await _environ(scope, protocol)
+        answer = await self._in_thread(self._call, environ)
+        if isinstance(answer.body, Held):
+            if not await self._wait(answer.body, protocol):
+                return
+            answer = await self._in_thread(self._call, environ | {RESUMED: answer.body})
+        if answer.whole is not None:
+            protocol.response_bytes(answer.status, answer.headers, answer.whole)
+        else:
+            await self._stream(answer, protocol)
+
+    def _call(self, environ: Environ) -> _Answer:
+        status = 0
+        headers: list[tuple[str, str]] = []
+
+        def start_response(line: str, fields: list[tuple[str, str]], _: Any = None) -> None:
+            nonlocal status, headers
+            status, headers = int(line[:3]), fields
+
+        body = self._application(environ, start_response)
+        if isinstance(body, Held | FileWrapper) or getattr(body, "streaming", False):
+            return _Answer(status, headers, body, None)
+        try:
+            return _Answer(status, headers, None, b"".join(body))
+        finally:
+            _close(body)
+
+    async def _wait(self, held: Held, protocol: Any) -> bool:
+        """Go through the steps; False where the client goes away meanwhile."""
+        try:
+            async with _Wait(held.watcher, protocol) as wait:
+                while (step := await self._in_thread(next, held.steps, None)) is not None:
+                    if not await wait.for_news(step):
+                        return False
+            return True
+        finally:
+            held.close()
+
+    async def _stream(self, answer: _Answer, protocol: Any) -> None:
+        transport = protocol.response_stream(answer.status, answer.headers)
+        try:
+            if isinstance(answer.body, EventStream) and answer.body.watcher is not None:
+                async with _Wait(answer.body.watcher, protocol) as wait:
+                    while (step := await self._in_thread(next, answer.body.steps, None)) is not None:
+                        if isinstance(step, bytes):
+                            await transport.send_bytes(step)
+                        elif not await wait.for_news(step):
+                            return
+            else:
+                blocks = iter(answer.body)
+                while (block := await self._in_thread(next, blocks, None)) is not None:
+                    await transport.send_bytes(block)
+        finally:
+            await self._in_thread(_close, answer.body)
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+class _Wait:
+    """Waits for a watcher, and for the client to go away."""
+
+    def __init__(self, watcher: Watcher, protocol: Any) -> None:
+        self._watcher = watcher
+        self._protocol = protocol
+        self._woken = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._gone = asyncio.ensure_future(self._protocol.client_disconnect())
+        self._gone.add_done_callback(lambda _: self._woken.set())
+        self._watcher.wake_by(partial(asyncio.get_running_loop().call_soon_threadsafe, self._woken.set))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gone.cancel()
+        self._watcher.close()
+
+    async def for_news(self, seconds: float) -> bool:
+        """Wait for a change, `seconds` at most; False where the client has gone away."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+        self._woken.clear()
+        return not self._gone.done()
+
+
+async def _environ(scope: Any, protocol: Any) -> Environ:
+    """What PEP 3333 has an application be told of a request."""
+    server, _, port = scope.server.rpartition(":")
+    environ: Environ = _BASE | {
+        "REQUEST_METHOD": scope.method,
+        "PATH_INFO": scope.path.encode().decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "SERVER_NAME": server,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+        "REMOTE_ADDR": scope.client.rpartition(":")[0],
+        "wsgi.url_scheme": scope.scheme,
+    }
+    for name, value in scope.headers.items():
+        # A name with an underscore could pass for another, as X_Real-Ip for X-Real-Ip.
+        if "_" not in name:
+            key = name.upper().replace("-", "_")
+            key = key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+            environ[key] = f"{environ[key]},{value}" if key in environ else value
+    environ["wsgi.input"] = io.BytesIO(await _body(environ.get("CONTENT_LENGTH", ""), protocol))
+    return environ
+
+
+async def _body(announced: str, protocol: Any) -> bytes:
+    """The body, unless it is larger than any that the application reads: that is refused by what was announced."""
+    if not announced.isdecimal() or int(announced) > settings.TASK_MAX_BODY_BYTES:
+        return b""
+    body: bytes = await protocol()
+    return body
+
+
+def _close(body: Any) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
