@@ -1,4 +1,4 @@
-"""Print what this service costs and holds: `python -m benchmarks [requests | waiting | heavy | burst | flat]`."""
+"""Print what this service costs and holds: `python -m benchmarks [MEASURE]`."""
 
 import argparse
 import os
@@ -7,6 +7,8 @@ MEASURES = {
     "requests": "what a create and a poll cost beside a plain Django view and a stock REST framework view",
     "waiting": "10,000 tasks that wait for a second each: how late they end, and what each holds in memory",
     "heavy": "how long polls take while every core counts primes",
+    "news": "how soon a client that waits, and one that polls, learns of the end of its task",
+    "crowd": "how long polls take beside 256 clients that wait",
     "burst": "how long a thousand creates at once take under runserver",
     "flat": "whether 100,000 tasks leave memory, threads and files as they were",
 }
@@ -31,9 +33,9 @@ def main() -> None:
 
         requests.main()
     else:
-        from benchmarks import engine
+        from benchmarks import engine, news
 
-        getattr(engine, measure)()
+        getattr(news if measure in {"news", "crowd"} else engine, measure)()
 
 
 main()

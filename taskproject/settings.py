@@ -98,6 +98,8 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PUBLIC": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "PREPROCESSING_HOOKS": ["tasks.rest.schema.without_trailing_slash"],
+    "COMPONENT_SPLIT_REQUEST": True,  # so that a name that must not be blank says so
+    "POSTPROCESSING_HOOKS": ["tasks.rest.schema.with_links"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }

@@ -27,7 +27,7 @@ class EntrySerializer(serializers.Serializer[TaskEntry]):
     input = serializers.DictField(help_text="The payload's fields beside `name`.")
     progress = serializers.IntegerField(min_value=0, max_value=100, help_text="Percent.")
     message = serializers.CharField(help_text="What the work was last doing, in its own words.")
-    result = serializers.JSONField(allow_null=True, help_text="What the work returned.")
+    result = serializers.JSONField(help_text="What the work returned.")
     error = ErrorSerializer(allow_null=True, help_text="Why the last attempt failed.")
     attempt = serializers.IntegerField(min_value=0, help_text="How often the work was begun.")
     version = serializers.IntegerField(min_value=1, help_text="Grows by one with each change of the entry.")

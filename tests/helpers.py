@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import time
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+import pytest
 from django.test import Client
 
 from tasks.entry import TaskEntry
@@ -88,6 +90,12 @@ def read(answer: Any) -> bytes:
     body = b"".join(answer.streaming_content)
     answer.close()
     return body
+
+
+def needs(module: str) -> None:
+    """Skip the tests of the calling module where that package is missing; with REQUIRE_SERVICES=1 they fail."""
+    if importlib.util.find_spec(module) is None and not os.environ.get("REQUIRE_SERVICES"):
+        pytest.skip(f"{module} is missing: pip install -r requirements-dev.txt", allow_module_level=True)
 
 
 def clean_environment(**settings: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ ENTRY = {
     "id", "kind", "name", "status", "file_path", "input", "progress", "message", "result", "error", "attempt",
     "version", "created_at", "started_at", "finished_at", "expires_at",
 }  # fmt: skip
+TOLD = {"ETag", "Retry-After", "Preference-Applied"}
 
 
 @pytest.fixture(scope="module")
@@ -58,49 +59,88 @@ def test_the_schema_is_made_without_a_warning(capsys: pytest.CaptureFixture[str]
 
 def test_every_address_is_named_as_clients_use_it(schema: dict[str, Any]) -> None:
     pairs = {path for kind in PAIRS for path in (f"/create-{kind}", f"/poll-{kind}/{{task_id}}")}
-    assert set(schema["paths"]) == pairs | {"/files/{name}"}
+    assert set(schema["paths"]) == pairs | {"/files/{name}", "/tasks"}
     assert not [path for path in schema["paths"] if path.endswith("/")]
 
 
 def test_every_operation_has_an_id_of_its_own(schema: dict[str, Any]) -> None:
     ids = [operation["operationId"] for path in schema["paths"].values() for operation in path.values()]
-    assert len(set(ids)) == len(ids) == 3 * len(PAIRS) + 1
+    assert len(set(ids)) == len(ids) == 3 * len(PAIRS) + 2
     assert {"create_prime_count", "poll_prime_count", "cancel_prime_count"} <= set(ids)
 
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_create_is_typed(schema: dict[str, Any], kind: str) -> None:
     (operation,) = schema["paths"][f"/create-{kind}"].values()
-    for media_type in ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"):
-        payload = body(schema, operation["requestBody"], media_type)
-        assert "name" in payload["required"]
-        assert payload["properties"]["name"]["type"] == "string"
-        assert payload["properties"]["name"]["maxLength"] == 255
+    payload = body(schema, operation["requestBody"])
+    assert "name" in payload["required"]
+    name = payload["properties"]["name"]
+    assert (name["type"], name["minLength"], name["maxLength"]) == ("string", 1, 255)
+    assert asked(operation) == {"header Idempotency-Key", "header Prefer", "query wait"}
     created = operation["responses"]["201"]
-    assert set(created["headers"]) == {"Location", "Retry-After"}
+    assert set(created["headers"]) == TOLD | {"Location", "Idempotent-Replayed"}
     assert set(body(schema, created)["properties"]) == ENTRY
-    assert_problems(schema, operation, {"400", "403", "406", "413", "415", "503"})
+    assert_problems(schema, operation, {"400", "403", "406", "413", "415", "422", "503"})
+    assert set(operation["responses"]["503"]["headers"]) == {"Retry-After"}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_create_leads_to_what_can_be_done_with_its_task(schema: dict[str, Any], kind: str) -> None:
+    links = schema["paths"][f"/create-{kind}"]["post"]["responses"]["201"]["links"]
+    operations = schema["paths"][f"/poll-{kind}/{{task_id}}"]
+    assert {name: link["operationId"] for name, link in links.items()} == {
+        "poll": operations["get"]["operationId"],
+        "cancel": operations["delete"]["operationId"],
+    }
+    for link in links.values():
+        assert link["parameters"] == {"task_id": "$response.body#/id"}
 
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_poll_is_typed(schema: dict[str, Any], kind: str) -> None:
     operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["get"]
-    assert set(operation["responses"]["200"]["headers"]) == {"Retry-After"}
-    assert_entry_by_id(schema, operation, kind)
+    assert asked(operation) == {
+        "path task_id", "header Prefer", "query wait", "header If-None-Match", "header Last-Event-ID",
+    }  # fmt: skip
+    answers = operation["responses"]
+    assert set(answers["200"]["headers"]) == set(answers["304"]["headers"]) == TOLD
+    assert set(answers["200"]["content"]) == {"application/json", "text/event-stream"}
+    for bodiless in ("204", "304"):
+        assert "content" not in answers[bodiless]
+        assert answers[bodiless]["description"]
+    assert_entry(schema, operation, kind)
     assert_problems(schema, operation, {"400", "404", "406", "410"})
 
 
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_cancel_is_typed(schema: dict[str, Any], kind: str) -> None:
     operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["delete"]
-    assert_entry_by_id(schema, operation, kind)
+    assert asked(operation) == {"path task_id"}
+    assert set(operation["responses"]["200"]["headers"]) == {"ETag"}
+    assert_entry(schema, operation, kind)
     assert_problems(schema, operation, {"400", "404", "406", "409", "410"})
 
 
-def assert_entry_by_id(schema: dict[str, Any], operation: dict[str, Any], kind: str) -> None:
-    """Check that the operation takes a task's id and nothing else, and answers with the kind's entry."""
-    (parameter,) = operation["parameters"]
-    assert (parameter["name"], parameter["in"], parameter["schema"]["format"]) == ("task_id", "path", "uuid")
+def test_the_list_is_typed(schema: dict[str, Any]) -> None:
+    operation = schema["paths"]["/tasks"]["get"]
+    assert asked(operation) == {"query cursor", "query kind", "query status"}
+    choices = {parameter["name"]: set(parameter["schema"].get("enum", ())) for parameter in operation["parameters"]}
+    assert choices["kind"] == set(PAIRS)
+    assert choices["status"] == {"pending", "completed", "failed", "cancelled"}
+    page = body(schema, operation["responses"]["200"])["properties"]
+    assert set(page) == {"next", "previous", "results"}
+    assert set(resolved(schema, page["results"]["items"])["properties"]) == ENTRY
+    assert "text/event-stream" in operation["responses"]["200"]["content"]
+    assert_problems(schema, operation, {"400", "406"})
+
+
+def asked(operation: dict[str, Any]) -> set[str]:
+    """What the operation can be asked beside its body, each with where it stands."""
+    return {f"{parameter['in']} {parameter['name']}" for parameter in operation["parameters"]}
+
+
+def assert_entry(schema: dict[str, Any], operation: dict[str, Any], kind: str) -> None:
+    """Check that the operation has no body and answers with the kind's entry."""
     assert "requestBody" not in operation
     entry = body(schema, operation["responses"]["200"])
     assert set(entry["properties"]) == set(entry["required"]) == ENTRY

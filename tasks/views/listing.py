@@ -15,6 +15,7 @@ from tasks.registry import get_registry
 from tasks.rest import events
 from tasks.rest.held import EventStream
 from tasks.rest.pagination import page
+from tasks.rest.schema import ListSchema, Operation
 from tasks.serializers import EntrySerializer
 from tasks.waiting import Watcher
 
@@ -24,6 +25,9 @@ _entry = EntrySerializer()
 class TasksView(APIView):
     """All tasks, newest first."""
 
+    schema = ListSchema(
+        get=Operation(name="list_tasks", status=200, answer="A page.", streams=True, problems=(400, 406))
+    )
     renderer_classes = [*APIView.renderer_classes, events.EventStreamRenderer]
 
     def get(self, request: Request) -> HttpResponseBase:

@@ -64,11 +64,10 @@ class CreateView(KindView):
         post=Operation(
             name="create",
             status=201,
-            headers={
-                "Location": "Where to poll the task.",
-                "Retry-After": "In how many seconds a poll may have news.",
-            },
-            problems=(400, 403, 406, 413, 415, 503),
+            answer="The new entry.",
+            asked=("Idempotency-Key", "Prefer", "wait"),
+            told=("Location", "ETag", "Retry-After", "Preference-Applied", "Idempotent-Replayed"),
+            problems=(400, 403, 406, 413, 415, 422, 503),
         )
     )
 
@@ -117,10 +116,23 @@ class PollView(KindView):
         get=Operation(
             name="poll",
             status=200,
-            headers={"Retry-After": "In how many seconds a poll may have news; only while the task is pending."},
+            answer="The entry.",
+            asked=("Prefer", "wait", "If-None-Match", "Last-Event-ID"),
+            told=("ETag", "Retry-After", "Preference-Applied"),
+            otherwise={
+                204: "The stream of events that is to be resumed has no more.",
+                304: "The entry still is as `If-None-Match` says.",
+            },
+            streams=True,
             problems=(400, 404, 406, 410),
         ),
-        delete=Operation(name="cancel", status=200, headers={}, problems=(400, 404, 406, 409, 410)),
+        delete=Operation(
+            name="cancel",
+            status=200,
+            answer="The entry, now `cancelled`.",
+            told=("ETag",),
+            problems=(400, 404, 406, 409, 410),
+        ),
     )
 
     def get(self, request: Request, task_id: str) -> HttpResponseBase:
