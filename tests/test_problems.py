@@ -33,7 +33,7 @@ def _debug(request: pytest.FixtureRequest, settings: LazySettings) -> None:
     "path",
     ["/nothing", "/create-unknown", "/create-task/x", "/create-task//", "/poll-task", "/static/none.css", "/%00",
      "/x//y", f"/poll-unknown/{UNKNOWN}", f"/poll-task/{UNKNOWN}/x", "/files", "/files/a/b", "/schema/x",
-     "/create-task%0A"],
+     "/create-task%0A", "*", "metrics"],
 )  # fmt: skip
 def test_an_unknown_address_is_a_problem_for_any_method(client: Client, path: str) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):

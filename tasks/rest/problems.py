@@ -19,6 +19,7 @@ from tasks.rest.renderers import PROBLEM_MEDIA_TYPE, BrowsableAPIRenderer, JSONR
 logger = logging.getLogger(__name__)
 
 _UNREADABLE = "Send a request that this server can read: see /docs."
+_NOTHING_THERE = "There is nothing at this address; /docs lists those that there are."
 _CRASHED = "Something is wrong in this server and was logged; try again later."
 
 
@@ -58,7 +59,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             unit = "second" if error.retry_after == 1 else "seconds"
             body = problem(503, f"{error} Nothing was stored; try again in {error.retry_after} {unit}.")
         case Http404():
-            body = problem(404, "There is nothing at this address; /docs lists those that there are.")
+            body = problem(404, _NOTHING_THERE)
         case RequestDataTooBig():
             body = problem(413, str(BodyTooLarge().detail))
         case SuspiciousOperation() | BadRequest():
@@ -85,6 +86,9 @@ class ProblemMiddleware:
         except DisallowedHost as error:
             logger.warning("%s", error)
             return _response(problem(400, "Use a host name that ALLOWED_HOSTS of this server lists."))
+        if not request.path_info.startswith("/"):
+            # `OPTIONS *`, or an address of another server: Django would look for a page to answer it with.
+            return _response(problem(404, _NOTHING_THERE))
         if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
             # WSGI applications read as much as was announced, which here is nothing.
             return _response(problem(411, "Send the body with its Content-Length; chunked bodies are not read."))
