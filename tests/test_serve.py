@@ -5,11 +5,15 @@ import subprocess
 import sys
 from http.client import HTTPResponse
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from django.conf import LazySettings
+from django.core.management import call_command
 
+from tasks.management.commands import serve
 from tests.helpers import PROJECT, clean_environment
-from tests.servers import SERVE, running
+from tests.servers import SERVE, free_port, running
 
 
 def test_it_serves_tasks_files_metrics_and_static_files(tmp_path: Path) -> None:
@@ -88,3 +92,11 @@ def test_two_servers_started_side_by_side_do_not_disturb_each_other(tmp_path: Pa
     with running(tmp_path / "a", *SERVE) as first, running(tmp_path / "b", *SERVE) as second:
         for server in (first, second):
             assert server.wait(server.create("prime-count", limit=10))["result"] == {"count": 4}
+
+
+def test_clients_that_wait_keep_nobody_out(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:
+    settings.TASK_MAX_WAITERS = 5000
+    granian = Mock()
+    monkeypatch.setattr(serve, "Granian", granian)
+    call_command("serve", port=free_port(), stdout=Mock())
+    assert granian.call_args.kwargs["backpressure"] >= 6000  # connections, before the next ones have to wait

@@ -15,6 +15,8 @@ from tasks.stopping import drain_on_signals
 
 # Past the drain a worker still answers the last polls and ends its processes.
 _KILL_AFTER_DRAIN_SECONDS = 15
+# So many connections there may be beside those of the clients that wait; Granian makes the next ones wait.
+_OTHER_CONNECTIONS = 1024
 
 
 def _load_application(threads: int) -> Any:
@@ -67,6 +69,7 @@ class Command(BaseCommand):
             port=options["port"],
             interface=Interfaces.RSGI,
             workers=options["workers"],
+            backpressure=settings.TASK_MAX_WAITERS + _OTHER_CONNECTIONS,
             workers_kill_timeout=ceil(settings.TASK_DRAIN_SECONDS) + _KILL_AFTER_DRAIN_SECONDS,
             websockets=False,
         ).serve(target_loader=partial(_load_application, options["threads"]), wrap_loader=False)
