@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_a_stop_lets_running_tasks_end_while_polls_go_on(
 
 
 @SERVERS
-def test_what_waits_and_what_runs_too_long_is_interrupted_and_nothing_is_left(
+def test_what_waits_and_what_runs_too_long_is_interrupted_which_clients_are_told_and_nothing_is_left(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     with running(tmp_path, *command, **SETTINGS) as server:
@@ -91,10 +92,21 @@ def test_what_waits_and_what_runs_too_long_is_interrupted_and_nothing_is_left(
         in_flight = [server.create("async", do="stubborn", seconds=600) for _ in range(12)]
         wait_for(lambda: started(server, threads + others + in_flight))
         waiting = [server.create("thread") for _ in range(2)]
+        known = f'"{server.poll(others[0])["version"]}"'
         family = processes_of(server)
         assert len(family) >= 2
-        server.process.terminate()
-        wait_for(lambda: is_stopping(server))
+        with ThreadPoolExecutor(5) as clients:
+            held = [
+                clients.submit(server.ask, "GET", threads[0], Prefer="wait=60"),
+                clients.submit(server.ask, "GET", waiting[0], Prefer="wait=60"),
+                clients.submit(server.ask, "GET", others[1], Accept="text/event-stream"),
+                clients.submit(server.ask, "GET", f"{others[0]}?wait=60", **{"If-None-Match": known}),
+                clients.submit(server.ask, "POST", "/create-thread", {"name": "x"}, Prefer="wait=60"),
+            ]
+            wait_for(lambda: b"tasks_waiters 5.0" in server.ask("GET", "/metrics").body)
+            server.process.terminate()
+            wait_for(lambda: is_stopping(server))
+            assert all(b'"code":"interrupted"' in request.result(20).body for request in held)
         assert {server.wait(location)["error"]["code"] for location in waiting} == {"interrupted"}
         assert {server.wait(location)["error"]["code"] for location in threads + others + in_flight} == {"interrupted"}
         assert stopped(server) == 0
