@@ -8,18 +8,25 @@ import io
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, Self
 from wsgiref.util import FileWrapper
 
 from django.conf import settings
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # the library has it there to be imported
 
 from tasks.rest.held import HOLDS, RESUMED, EventStream, Held
 from tasks.waiting import Watcher
 
 Environ = dict[str, Any]
 
+_UNPREFIXED = {"CONTENT_TYPE", "CONTENT_LENGTH"}
 _BLOCK_BYTES = 65_536
+# So much of a body that is too large is read and dropped: a client that sends all before it reads can then be told.
+_MOST_DROPPED_BYTES = 16_777_216
+# Stands for the value of a header that is not ASCII, which Granian leaves out: there was one, and it says nothing.
+_UNREADABLE = "\xff"
 _BASE = {
     "SCRIPT_NAME": "",
     "SERVER_SOFTWARE": "Granian",
@@ -50,6 +57,11 @@ class Gateway:
         self._threads = ThreadPoolExecutor(threads, "tasks-request")
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        # Raised where the client has gone in the middle of its body or of the answer, or a HEAD has its headers.
+        with suppress(ProtocolClosed):
+            await self._answer(scope, protocol)
+
+    async def _answer(self, scope: Any, protocol: Any) -> None:
         environ = await _environ(scope, protocol)
         answer = await self._in_thread(self._call, environ)
         if isinstance(answer.body, Held):
@@ -144,29 +156,35 @@ async def _environ(scope: Any, protocol: Any) -> Environ:
     environ: Environ = _BASE | {
         "REQUEST_METHOD": scope.method,
         "PATH_INFO": scope.path.encode().decode("latin-1"),
-        "QUERY_STRING": scope.query_string,
+        "QUERY_STRING": scope.query_string.encode().decode("latin-1"),
         "SERVER_NAME": server,
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
         "REMOTE_ADDR": scope.client.rpartition(":")[0],
         "wsgi.url_scheme": scope.scheme,
     }
-    for name, value in scope.headers.items():
+    for name in scope.headers:
         # A name with an underscore could pass for another, as X_Real-Ip for X-Real-Ip.
         if "_" not in name:
             key = name.upper().replace("-", "_")
-            key = key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
-            environ[key] = f"{environ[key]},{value}" if key in environ else value
-    environ["wsgi.input"] = io.BytesIO(await _body(environ.get("CONTENT_LENGTH", ""), protocol))
+            values = scope.headers.get_all(name)
+            environ[key if key in _UNPREFIXED else f"HTTP_{key}"] = ",".join(values) if values else _UNREADABLE
+    environ["wsgi.input"] = io.BytesIO(await _body(environ, protocol))
     return environ
 
 
-async def _body(announced: str, protocol: Any) -> bytes:
+async def _body(environ: Environ, protocol: Any) -> bytes:
     """The body, unless it is larger than any that the application reads: that is refused by what was announced."""
-    if not announced.isdecimal() or int(announced) > settings.TASK_MAX_BODY_BYTES:
+    announced = environ.get("CONTENT_LENGTH", "")
+    if not announced.isdecimal():
         return b""
-    body: bytes = await protocol()
-    return body
+    if int(announced) <= settings.TASK_MAX_BODY_BYTES:
+        body: bytes = await protocol()
+        return body
+    if int(announced) <= _MOST_DROPPED_BYTES and "HTTP_EXPECT" not in environ:
+        async for _ in protocol:
+            pass
+    return b""
 
 
 def _close(body: Any) -> None:
