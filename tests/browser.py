@@ -111,6 +111,11 @@ class Page:
         self.wait_for_text("#connection", state)
         self.wait_for("return document.querySelector('#form-kind option')")
 
+    def leave(self) -> None:
+        """Close the page, and forget what the browser complained about."""
+        self.browser.get("about:blank")
+        self.complaints()
+
     def look(self, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
         """Have a screen of that size, and a person who prefers that scheme of colours."""
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
