@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.common.exceptions import TimeoutException
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.remote.webelement import WebElement
+
+from tests.helpers import needs
+
+needs("selenium")
+from selenium.common.exceptions import TimeoutException  # noqa: E402 - what is missing was told before
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions  # noqa: E402 - the same
+from selenium.webdriver.chrome.service import Service  # noqa: E402 - the same
+from selenium.webdriver.remote.webelement import WebElement  # noqa: E402 - the same
 
 FLAGS = (
     "--headless",
