@@ -223,13 +223,18 @@ def test_what_is_wrong_in_a_form_stands_beside_its_field(page: Page) -> None:
     assert page.attributes("[aria-invalid=true]", "name") == []
 
 
-def test_what_is_no_json_is_not_sent(page: Page) -> None:
+def test_a_list_is_written_as_json_and_refused_beside_its_field(page: Page) -> None:
     page.open()
     page.choose("#form-kind", "report")
     page.fill(name="report to nobody", recipients="a@example.org")
     page.start()
     page.wait_for_text("#field-recipients-wrong", 'Enter JSON, as in ["one", "two"].')
     assert page.focused() == "field-recipients"
+    assert page.complaints() == []
+    page.fill(recipients='["a@example.org", "nobody"]')
+    page.start()
+    page.wait_for_text("#field-recipients-wrong", "1: Enter a valid email address.")
+    assert "400" in page.complaints().pop()
     assert page.row("report to nobody") is None
 
 
