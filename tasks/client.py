@@ -61,7 +61,7 @@ class RemoteTask:
                     raise ClientError(
                         f"Cannot reach {self._url} ({error}). Start the server, or name another one by --url."
                     ) from error
-                trouble, pause = f"The server's answer was lost ({error}).", _SECONDS
+                trouble, pause = f"The answer was lost ({error}); the task may be there.", _SECONDS
             if self.location is not None:
                 return
             if tries == _TRIES or pause > _MOST_SECONDS:

@@ -95,9 +95,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(directory: Path, *command: str, project: Path | str = PROJECT, **settings: str) -> Iterator[Server]:
-    """Run a server of the project until the block ends; `{port}` in the command is a free one."""
-    port = free_port()
+def running(
+    directory: Path, *command: str, project: Path | str = PROJECT, at_port: str = "", **settings: str
+) -> Iterator[Server]:
+    """Run a server of the project until the block ends; `{port}` in the command is `at_port`, or else a free one."""
+    port = int(at_port) if at_port else free_port()
     directory.mkdir(parents=True, exist_ok=True)
     log_file = directory / "log"
     with log_file.open("wb") as log:

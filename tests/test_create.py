@@ -200,6 +200,11 @@ def test_many_brackets_side_by_side_or_in_a_string_are_no_nesting(api: Api) -> N
     assert api.post("/create-gate", body).status_code == 201
 
 
+def test_what_is_wrong_in_a_list_is_told_by_its_place(api: Api) -> None:
+    answer = api.post("/create-echo", {"name": "x", "tags": ["fine", []]})
+    assert assert_problem(answer, 400)["errors"] == {"tags": {"1": ["Not a valid string."]}}
+
+
 @pytest.mark.parametrize("body", [b"[]", b'[{"name": "x"}]', b'"name"', b"1", b"null", b"true"])
 def test_a_body_that_is_no_object_is_refused(api: Api, body: bytes) -> None:
     assert "non_field_errors" in assert_refused(api.post("/create-task", body), 400)["errors"]

@@ -27,7 +27,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tasks.client import ClientError, RemoteTask
-from tasks.management.commands.runtask import Command
+from tasks.management.commands.runtask import Command, show_bar
 from tests.helpers import PROJECT, clean_environment, wait_for
 from tests.servers import RUNSERVER, Server, coverage, free_port, running
 
@@ -230,6 +230,11 @@ def test_a_terminal_gets_a_bar_with_percent_and_message(server: Server, tmp_path
     assert run.out == "slept\n"
 
 
+def test_a_message_stays_on_the_line_of_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    show_bar(iter([{"status": "pending", "progress": 1, "message": "two\n\x1b[2Jlines"}]))
+    assert "| two  [2Jlines" in capsys.readouterr().err
+
+
 # From here on: what a healthy server seldom does.
 
 
@@ -339,6 +344,7 @@ def test_a_full_server_and_a_lost_answer_are_asked_again_with_the_same_key(tmp_p
     assert len(creates[0].headers["Idempotency-Key"]) == 36
     assert creates[1].at - creates[0].at >= 1
     assert "Every place is taken. Waiting 1 s" in run.err
+    assert "The answer was lost (" in run.err
     assert run.out == "done\n"
 
 
@@ -396,7 +402,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def followed(port: int, kind: str = "task", **fields: Any) -> RemoteTask:
     """A task that the client has created and followed to its end."""
-    with RemoteTask(f"http://127.0.0.1:{port}", kind, {"name": "x", **fields}, pytest.fail) as task:
+    said: list[str] = []
+    with RemoteTask(f"http://127.0.0.1:{port}", kind, {"name": "x", **fields}, said.append) as task:
         task.create()
         for _ in task.follow():
             pass
@@ -457,6 +464,12 @@ def test_a_task_that_is_gone_meanwhile_is_told_by_the_problem() -> None:
         scripted(CREATED, stream(RETRY, event(2)), gone, gone) as script,
         pytest.raises(ClientError, match=r"^The task ended long enough ago to be forgotten\.$"),
     ):
+        followed(script.port)
+
+
+def test_a_server_that_stays_full_is_given_up() -> None:
+    full = refusal("503 Service Unavailable", "Every place is taken.", "Retry-After: 0")
+    with scripted(*[full] * 5) as script, pytest.raises(ClientError, match=r"^Every place is taken\. Gave up\.$"):
         followed(script.port)
 
 

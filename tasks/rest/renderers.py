@@ -29,10 +29,14 @@ class JSONRenderer(renderers.BaseRenderer):
         renderer_context: Mapping[str, Any] | None = None,
     ) -> bytes:
         context = renderer_context or {}
+        options = _OPTIONS | orjson.OPT_INDENT_2 if context.get("indent") else _OPTIONS
         response = context.get("response")
-        if response is not None and response.exception and response.accepted_renderer is self:
-            response["Content-Type"] = PROBLEM_MEDIA_TYPE
-        return orjson.dumps(data, option=_OPTIONS | orjson.OPT_INDENT_2 if context.get("indent") else _OPTIONS)
+        if response is not None and response.exception:
+            # What is wrong in a list is told under the number of its place.
+            options |= orjson.OPT_NON_STR_KEYS
+            if response.accepted_renderer is self:
+                response["Content-Type"] = PROBLEM_MEDIA_TYPE
+        return orjson.dumps(data, option=options)
 
 
 class BrowsableAPIRenderer(renderers.BrowsableAPIRenderer):

@@ -85,7 +85,8 @@ def _state(entry: Entry) -> str:
     return "running" if entry["started_at"] else "waiting for a worker"
 
 
-def _show_bar(entries: Iterator[Entry]) -> None:
+def show_bar(entries: Iterator[Entry]) -> None:
+    """A bar on stderr that goes as the entries do."""
     tqdm.monitor_interval = 0  # or a thread looks after the bar
     tqdm.set_lock(threading.RLock())  # or its lock is one for processes, which may start one
     with tqdm(total=100, bar_format="{percentage:3.0f}%|{bar:30}| {desc}", dynamic_ncols=True) as bar:
@@ -149,7 +150,7 @@ class Command(BaseCommand):
         try:
             task.create()
             self._say(f"created {task.location}")
-            (_show_bar if self.stderr.isatty() else self._show_lines)(task.follow())
+            (show_bar if self.stderr.isatty() else self._show_lines)(task.follow())
         except _Stopped:
             self._cancel(task, options)
             raise
