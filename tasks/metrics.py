@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from tasks.dispatcher import get_dispatcher
 from tasks.once import Once
 from tasks.registry import get_registry
+from tasks.waiting import get_places
 
 
 class _Tasks(Collector):
@@ -24,6 +25,7 @@ class _Tasks(Collector):
             lost.add_metric([lane], counts.lost)
         yield from (waiting, running, lost)
         yield GaugeMetricFamily("tasks_entries", "Entries kept, ended ones included.", value=len(get_registry()))
+        yield GaugeMetricFamily("tasks_waiters", "Requests that wait for news of a task.", value=get_places().taken)
 
 
 _register = Once(lambda: REGISTRY.register(_Tasks()))

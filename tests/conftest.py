@@ -8,8 +8,9 @@ from django.test import Client
 
 from tasks.dispatcher import ThreadDispatcher, get_dispatcher
 from tasks.registry import MemoryRegistry, get_registry
+from tasks.waiting import get_places
 from tests import kinds, servers
-from tests.helpers import Api
+from tests.helpers import Api, wait_for
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,9 +36,11 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kinds.tidied.clear()
     get_registry.use(MemoryRegistry())
     get_dispatcher.use(ThreadDispatcher())
+    get_places.use()
     yield
     kinds.gate.set()
     get_dispatcher().drain(timeout=0)
+    wait_for(lambda: get_places().taken == 0)  # whoever waited has given back the place, whatever came in between
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from django.test import Client
 
 from tasks.entry import TaskEntry
 from tasks.registry import MemoryRegistry, get_registry
+from tasks.waiting import get_places
 
 T = TypeVar("T")
 
@@ -102,6 +103,11 @@ def clean_environment(**settings: str) -> dict[str, str]:
     """The environment of a process of the service: this one's, without its own settings, and with `settings`."""
     own = ("TASK_", "DJANGO_", "PYTEST_", "PYTHONDEVMODE", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)} | settings
+
+
+def wait_for_waiters(count: int) -> None:
+    """Wait until so many requests wait for news."""
+    wait_for(lambda: get_places().taken == count)
 
 
 class Page(HTMLParser):

@@ -28,6 +28,7 @@ class EchoPayload(TaskPayload):
     when = serializers.DateField(required=False, allow_null=True)
     amount = serializers.DecimalField(max_digits=8, decimal_places=2, required=False)
     tags = serializers.ListField(child=serializers.CharField(), required=False)
+    anything = serializers.JSONField(required=False)
 
 
 class FilingPayload(TaskPayload):

@@ -152,6 +152,76 @@ def test_a_poll_changes_nothing(api: Api) -> None:
     assert stored() == before
 
 
+# The version
+
+
+def etag(entry: dict[str, Any]) -> str:
+    return f'"{entry["version"]}"'
+
+
+def at_gate(api: Api) -> dict[str, Any]:
+    """A running task that changes no more until the gate is opened."""
+    entry = api.create("gate")
+    wait_for(lambda: api.poll(entry)["message"])
+    return api.poll(entry)
+
+
+def test_every_entry_comes_with_its_version(api: Api) -> None:
+    created = api.post("/create-gate", {"name": "x"})
+    entry = created.json()
+    wait_for(lambda: api.poll(entry)["message"])
+    polled, cancelled = api.get(f"/poll-gate/{entry['id']}"), api.delete(entry)
+    assert [answer["ETag"] for answer in (created, polled, cancelled)] == ['"1"', '"3"', '"4"']
+    for answer in (created, polled, cancelled):
+        assert answer["ETag"] == etag(answer.json())
+        assert answer["Cache-Control"] == "no-store"
+    assert not cancelled.has_header("Retry-After")
+
+
+@pytest.mark.parametrize(
+    "known",
+    ["{0}", "W/{0}", '"0", {0}', '{0},"0"', ' W/"x" ,  W/{0} , "y"', '"a,b", {0}', "*", " * "],
+)
+def test_a_version_that_the_client_knows_is_not_sent_again(api: Api, known: str) -> None:
+    entry = at_gate(api)
+    path = f"/poll-gate/{entry['id']}"
+    pending = api.get(path, **{"If-None-Match": known.format(etag(entry))})
+    assert pending.status_code == 304
+    assert pending["ETag"] == etag(entry)
+    assert 1 <= int(pending["Retry-After"]) <= 30
+    kinds.gate.set()
+    entry = api.wait(entry)
+    ended = api.get(path, **{"If-None-Match": known.format(etag(entry))})
+    assert ended.status_code == 304
+    assert ended["ETag"] == etag(entry)
+    assert not ended.has_header("Retry-After")
+    for answer in (pending, ended):
+        assert answer.content == b""
+        assert not answer.has_header("Content-Type")
+        assert answer["Cache-Control"] == "no-store"
+        assert answer["Vary"] == "Accept"
+
+
+@pytest.mark.parametrize(
+    "known", ["", '"0"', "{1}", '"{1}', "W/{1}", '"W/{1}"', '"*"', "w/{0}", "{0}{0}x", "'{1}'", '"1", "2"', '"{1}{1}"']
+)
+def test_any_other_version_brings_the_entry(api: Api, known: str) -> None:
+    entry = at_gate(api)
+    header = known.format(etag(entry), entry["version"])
+    answer = api.get(f"/poll-gate/{entry['id']}", **{"If-None-Match": header})
+    assert answer.status_code == 200
+    assert answer.json() == entry
+    assert answer["ETag"] == etag(entry)
+
+
+def test_a_known_version_makes_no_difference_to_a_cancel_or_a_refusal(api: Api) -> None:
+    entry = at_gate(api)
+    headers = {"If-None-Match": "*"}
+    assert_problem(api.get(f"/poll-gate/{UNKNOWN}", **headers), 404)
+    assert_problem(api.get("/poll-gate/x", **headers), 400)
+    assert api.client.delete(f"/poll-gate/{entry['id']}", headers=headers).status_code == 200
+
+
 # Refusals
 
 

@@ -1,19 +1,24 @@
 """The contract of a registry. Another implementation joins by one more parameter of the fixture."""
 
 import dataclasses
+import itertools
 import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from operator import methodcaller
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 from django.conf import LazySettings
+from hypothesis import HealthCheck, given
 
 from tasks.entry import Status, TaskEntry, TaskFailure
 from tasks.exceptions import StaleAttempt, TaskAlreadyFinished, TaskExpired, TaskNotFound
-from tasks.registry import MemoryRegistry, Registry
+from tasks.registry import MemoryRegistry, Position, Registry
 from tests.helpers import wait_for
 
 
@@ -210,3 +215,232 @@ def test_a_purge_gives_each_file_of_a_dropped_entry_once(registry: Registry, set
     end(registry, entries[2])
     assert registry.purge() == ["file-0", "file-1"]
     assert registry.purge() == []
+
+
+# Keys
+
+
+def test_of_entries_with_the_same_key_the_first_is_kept(registry: Registry) -> None:
+    first = registry.add(new_entry(idempotency_key="key"))
+    second = new_entry(name="other", idempotency_key="key")
+    assert registry.add(second) == first
+    with pytest.raises(TaskNotFound):
+        registry.get(second.id)
+    claimed = registry.change(first.id, TaskEntry.claimed)
+    assert registry.add(second) == claimed
+    assert len(registry) == 1
+
+
+def test_entries_without_a_key_or_with_different_ones_are_all_kept(registry: Registry) -> None:
+    entries = [new_entry(idempotency_key=key) for key in ("", "", "key", "Key", "key ")]
+    assert [registry.add(entry) for entry in entries] == entries
+    assert len(registry) == 5
+
+
+def test_of_many_racing_entries_with_one_key_one_is_kept(registry: Registry) -> None:
+    start = threading.Barrier(8)
+
+    def add(_: int) -> tuple[TaskEntry, TaskEntry]:
+        entry = new_entry(idempotency_key="key")
+        start.wait()
+        return entry, registry.add(entry)
+
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(add, range(8)))
+    (winner,) = [entry for entry, kept in added if kept == entry]
+    assert {kept.id for _, kept in added} == {winner.id}
+    assert len(registry) == 1
+
+
+def test_a_key_goes_with_its_entry(registry: Registry, settings: LazySettings) -> None:
+    def again() -> TaskEntry:
+        entry = new_entry(idempotency_key="key")
+        assert registry.add(entry) == entry
+        return entry
+
+    registry.remove(again().id)
+    expired = again()
+    end(registry, expired, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    settings.TASK_MAX_ENTRIES = 1
+    dropped = again()
+    end(registry, dropped)
+    end(registry, registry.add(new_entry()))
+    last = again()
+    assert registry.add(new_entry(idempotency_key="key")) == last
+    registry.remove(dropped.id)  # which is gone, and takes nothing with it
+    assert registry.add(new_entry(idempotency_key="key")) == last
+
+
+# Pages
+
+START = datetime(2026, 1, 2, tzinfo=UTC)
+FATES = ("pending", "claimed", "completed", "failed", "cancelled", "expired", "removed")
+
+
+def bring_to(registry: Registry, entry: TaskEntry, fate: str) -> None:
+    if fate == "completed":
+        end(registry, entry)
+    elif fate == "claimed":
+        registry.change(entry.id, TaskEntry.claimed)
+    elif fate == "failed":
+        registry.change(entry.id, methodcaller("failed", 0, TaskFailure("exception", "broken")))
+    elif fate == "cancelled":
+        registry.change(entry.id, TaskEntry.cancelled)
+    elif fate == "expired":
+        registry.change(entry.id, lambda now: dataclasses.replace(now.cancelled(), expires_at=START))
+    elif fate == "removed":
+        registry.remove(entry.id)
+
+
+def position(entry: TaskEntry) -> Position:
+    return Position(entry.created_at, entry.id)
+
+
+moments = st.integers(0, 4).map(lambda milliseconds: START + timedelta(milliseconds=milliseconds))
+numbers = st.integers(1, 2**62)
+entries = st.lists(
+    st.tuples(st.sampled_from(["a", "b"]), moments, numbers, st.sampled_from(FATES)),
+    max_size=12,
+    unique_by=lambda drawn: drawn[2],
+)
+examples = itertools.count(1)
+
+
+@given(drawn=entries, data=st.data())
+@hypothesis.settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+def test_a_page_is_what_a_plain_list_would_have(registry: Registry, drawn: list[Any], data: st.DataObject) -> None:
+    # No id comes twice, not even in another example.
+    prefix = next(examples) << 64
+    model = []
+    for kind, created_at, number, fate in drawn:
+        entry = registry.add(new_entry(kind=kind, created_at=created_at, id=uuid.UUID(int=prefix | number)))
+        bring_to(registry, entry, fate)
+        if fate not in {"expired", "removed"}:
+            model.append(registry.get(entry.id))
+    model.sort(key=position)
+    somewhere = st.tuples(moments, numbers)
+    places = st.one_of(somewhere, *(st.just((created_at, number)) for _, created_at, number, _ in drawn))
+    try:
+        for _ in range(5):
+            assert_pages(registry, model, data, places.map(lambda at: Position(at[0], uuid.UUID(int=prefix | at[1]))))
+    finally:
+        for _, _, number, _ in drawn:
+            registry.remove(uuid.UUID(int=prefix | number))
+
+
+def assert_pages(
+    registry: Registry, model: list[TaskEntry], data: st.DataObject, places: st.SearchStrategy[Position]
+) -> None:
+    """Check some pages against the `model`, which is in the order of creation."""
+    limit = data.draw(st.integers(1, 14))
+    kind = data.draw(st.sampled_from([None, "a", "b", "c"]))
+    status = data.draw(st.sampled_from([None, *Status]))
+    place = data.draw(places)
+    wanted = [entry for entry in model if kind in {None, entry.kind} and status in {None, entry.status}]
+    older = [entry for entry in wanted if position(entry) < place]
+    newer = [entry for entry in wanted if position(entry) > place]
+    assert registry.page(limit, kind=kind, status=status) == wanted[::-1][:limit]
+    assert registry.page(limit, kind=kind, status=status, before=place) == older[::-1][:limit]
+    assert registry.page(limit, kind=kind, status=status, after=place) == newer[:limit][::-1]
+
+
+def test_pages_stay_right_when_many_entries_are_gone(registry: Registry) -> None:
+    entries = [registry.add(new_entry()) for _ in range(3000)]
+    for entry in entries[:1400] + entries[1600:]:
+        registry.remove(entry.id)
+    kept = entries[1400:1600]
+    assert registry.page(5000) == kept[::-1]
+    assert registry.page(10, before=position(entries[1500])) == entries[1490:1500][::-1]
+    assert registry.page(10, after=position(entries[0])) == kept[:10][::-1]
+    assert registry.page(10, before=position(entries[2999])) == kept[-10:][::-1]
+
+
+# Watchers
+
+
+def version(registry: Registry, task_id: uuid.UUID) -> int | None:
+    try:
+        return registry.get(task_id).version
+    except TaskNotFound:
+        return None
+
+
+def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry) -> None:
+    entry, other = new_entry(), new_entry()
+    of_one: list[int | None] = []
+    of_all: list[tuple[uuid.UUID, int | None]] = []
+    registry.watchers.add(lambda task_id: of_one.append(version(registry, task_id)), entry.id)
+    registry.watchers.add(lambda task_id: of_all.append((task_id, version(registry, task_id))))
+    registry.add(entry)
+    registry.add(other)
+    registry.change(entry.id, TaskEntry.claimed)
+    registry.change(other.id, TaskEntry.cancelled)
+    registry.change(entry.id, lambda now: now.completed(1, "done"))
+    registry.remove(entry.id)
+    wait_for(lambda: of_one == [1, 2, 3, None])
+    wait_for(lambda: [found for task_id, found in of_all if task_id == entry.id] == [1, 2, 3, None])
+    wait_for(lambda: [found for task_id, found in of_all if task_id == other.id] == [1, 2])
+
+
+def test_a_change_that_is_refused_is_told_to_nobody(registry: Registry) -> None:
+    entry = registry.add(new_entry(idempotency_key="key"))
+    told: list[uuid.UUID] = []
+    registry.watchers.add(told.append)
+    registry.watchers.add(told.append, entry.id)
+    with pytest.raises(StaleAttempt):
+        registry.change(entry.id, lambda now: now.completed(1, "too early"))
+    registry.add(new_entry(idempotency_key="key"))
+    last = registry.add(new_entry())
+    wait_for(lambda: last.id in told)
+    assert told == [last.id]
+
+
+def test_who_watches_no_more_is_told_no_more(registry: Registry) -> None:
+    entry = registry.add(new_entry())
+    told: dict[str, list[uuid.UUID]] = {"one": [], "other": [], "all": [], "rest": []}
+    notify = {name: ids.append for name, ids in told.items()}
+    for name in ("one", "other"):
+        registry.watchers.add(notify[name], entry.id)
+    for name in ("all", "rest"):
+        registry.watchers.add(notify[name])
+    registry.change(entry.id, TaskEntry.claimed)
+    wait_for(lambda: all(told.values()))
+    registry.watchers.remove(notify["one"], entry.id)
+    registry.watchers.remove(notify["one"], entry.id)
+    registry.watchers.remove(notify["all"], entry.id)  # which is not where it watches
+    registry.watchers.remove(notify["all"])
+    registry.change(entry.id, TaskEntry.cancelled)
+    wait_for(lambda: len(told["other"]) == len(told["rest"]) == 2)
+    assert told == {"one": [entry.id], "other": [entry.id] * 2, "all": [entry.id], "rest": [entry.id] * 2}
+
+
+def test_whoever_watches_is_told_however_many_come_and_go(registry: Registry) -> None:
+    entry = registry.add(new_entry())
+    registry.change(entry.id, TaskEntry.claimed)
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            registry.change(entry.id, methodcaller("progressed", 1, 1, "on the way"))
+
+    def watch(number: int) -> None:
+        for _ in range(30):
+            told = threading.Event()
+
+            def notify(_: object, told: threading.Event = told) -> None:
+                told.set()
+
+            task_id = entry.id if number % 2 else None
+            registry.watchers.add(notify, task_id)
+            assert told.wait(20)
+            registry.watchers.remove(notify, task_id)
+
+    with ThreadPoolExecutor(9) as pool:
+        changing = pool.submit(change)
+        try:
+            list(pool.map(watch, range(8)))
+        finally:
+            stop.set()
+        changing.result()

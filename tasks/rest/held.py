@@ -37,6 +37,11 @@ class EventStream(StreamingHttpResponse):
     """Server-sent events."""
 
     def __init__(self, request: Request, watcher: Watcher | None, steps: Steps) -> None:
+        if request.method == "HEAD":
+            # Which asks for no event, so that there is nothing to wait for.
+            if watcher is not None:
+                watcher.close()
+            watcher, steps = None, iter(())
         self.watcher = watcher
         self.steps = steps
         super().__init__(

@@ -16,6 +16,10 @@ from tasks.registry import Position
 PAGE_SIZE = 50
 _PARAMETER = "cursor"
 _SIDES = {"before": False, "after": True}
+_MOMENT = "%Y-%m-%dT%H:%M:%S.%f%z"
+# Before and after all that can be.
+_FIRST = Position(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+_LAST = Position(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 
 class Cursor(NamedTuple):
@@ -32,14 +36,14 @@ class Cursor(NamedTuple):
             return None
         try:
             side, created_at, task_id = base64.urlsafe_b64decode(text).decode().split("|")
-            position = Position(datetime.fromisoformat(created_at).astimezone(UTC), UUID(task_id))
+            position = Position(datetime.strptime(created_at, _MOMENT).astimezone(UTC), UUID(task_id))
             return cls(position, _SIDES[side])
         except (ValueError, KeyError, OverflowError) as error:
             raise ParseError("Take `cursor` from `next` or `previous` of a page, or leave it out.") from error
 
     def __str__(self) -> str:
         side = next(side for side, is_after in _SIDES.items() if is_after is self.is_after)
-        text = f"{side}|{self.position.created_at.isoformat()}|{self.position.id}"
+        text = f"{side}|{self.position.created_at.isoformat(timespec='microseconds')}|{self.position.id}"
         return base64.urlsafe_b64encode(text.encode()).decode()
 
 
@@ -54,9 +58,8 @@ def page(request: Request, find: Callable[..., list[TaskEntry]]) -> dict[str, An
     found = find(PAGE_SIZE + 1, **({} if cursor is None else {"after" if is_after else "before": cursor.position}))
     has_more = len(found) > PAGE_SIZE
     results = found[-PAGE_SIZE:] if is_after else found[:PAGE_SIZE]
-    older = newer = None if cursor is None else cursor.position
-    if results:
-        newer, older = _position(results[0]), _position(results[-1])
+    # From a page on which nothing is left, all there is lies on the side from which the client came.
+    newer, older = (_position(results[0]), _position(results[-1])) if results else (_FIRST, _LAST)
     return {
         "next": _address(request, older, is_after=False) if has_more or is_after else None,
         "previous": _address(request, newer, is_after=True) if (has_more if is_after else cursor) else None,
@@ -68,8 +71,6 @@ def _position(entry: TaskEntry) -> Position:
     return Position(entry.created_at, entry.id)
 
 
-def _address(request: Request, position: Position | None, *, is_after: bool) -> str | None:
-    if position is None:
-        return None
+def _address(request: Request, position: Position, *, is_after: bool) -> str:
     address: str = replace_query_param(request.build_absolute_uri(), _PARAMETER, str(Cursor(position, is_after)))
     return address

@@ -41,7 +41,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
         case exceptions.UnsupportedMediaType():
             body = problem(415, f"Send {_media_types(context['view'].parser_classes)}.")
         case exceptions.NotAcceptable():
-            offered = _media_types(context["view"].renderer_classes)
+            offered = _media_types(context["view"].get_renderers())
             body = problem(406, f"Ask for {offered} in `Accept`, or leave that header out.")
         case exceptions.APIException():
             body = problem(error.status_code, str(error.detail))
@@ -109,5 +109,5 @@ def _response(body: dict[str, Any]) -> HttpResponse:
     return HttpResponse(orjson.dumps(body), status=body["status"], content_type=PROBLEM_MEDIA_TYPE)
 
 
-def _media_types(classes: list[Any]) -> str:
-    return " or ".join(dict.fromkeys(one.media_type for one in classes))
+def _media_types(parts: list[Any]) -> str:
+    return " or ".join(dict.fromkeys(part.media_type for part in parts))

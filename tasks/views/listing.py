@@ -7,7 +7,6 @@ from django.http.response import HttpResponseBase
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from tasks.entry import Status
 from tasks.kinds import get_kinds
@@ -17,18 +16,18 @@ from tasks.rest.held import EventStream
 from tasks.rest.pagination import page
 from tasks.rest.schema import ListSchema, Operation
 from tasks.serializers import EntrySerializer
+from tasks.views.base import FollowedView
 from tasks.waiting import Watcher
 
 _entry = EntrySerializer()
 
 
-class TasksView(APIView):
+class TasksView(FollowedView):
     """All tasks, newest first."""
 
     schema = ListSchema(
         get=Operation(name="list_tasks", status=200, answer="A page.", streams=True, problems=(400, 406))
     )
-    renderer_classes = [*APIView.renderer_classes, events.EventStreamRenderer]
 
     def get(self, request: Request) -> HttpResponseBase:
         """Tasks of all kinds, newest first, a page at a time: `next` leads to older ones.

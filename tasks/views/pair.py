@@ -19,7 +19,7 @@ from tasks.rest import events, headers
 from tasks.rest.held import RESUMED, EventStream, Held, hold
 from tasks.rest.schema import KindSchema, Operation
 from tasks.serializers import EntrySerializer
-from tasks.views.base import uuid_of
+from tasks.views.base import FollowedView, uuid_of
 from tasks.waiting import IsNews, Watcher, until
 
 _entry = EntrySerializer()
@@ -108,10 +108,9 @@ class CreateView(KindView):
         return f"Create {self.kind.name}"
 
 
-class PollView(KindView):
+class PollView(FollowedView, KindView):
     """How a task stands."""
 
-    renderer_classes = [*APIView.renderer_classes, events.EventStreamRenderer]
     schema = KindSchema(
         get=Operation(
             name="poll",
@@ -216,7 +215,9 @@ def _has_ended(entry: TaskEntry) -> bool:
 def _events(request: Request, entry: TaskEntry) -> HttpResponseBase:
     known = headers.last_event_id(request)
     if entry.ended and known == entry.version:
-        return HttpResponse(status=204)  # which tells an EventSource not to come again
+        no_more = HttpResponse(status=204, headers={"Cache-Control": "no-store"})
+        del no_more["Content-Type"]
+        return no_more  # which tells an EventSource not to come again
     watcher = Watcher.of(entry.id)
     if watcher is None:
         return EventStream(request, None, events.no_place(None if known == entry.version else entry))

@@ -1,0 +1,346 @@
+"""A create with an `Idempotency-Key` starts one task, however often it is sent."""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import pytest
+from django.conf import LazySettings
+
+from tasks.dispatcher import ThreadDispatcher, get_dispatcher
+from tasks.entry import TaskEntry
+from tasks.exceptions import DispatcherFull
+from tests import kinds
+from tests.helpers import Api, assert_problem, stored, wait_for, wait_for_waiters
+
+CLIENTS = 50
+LONG = "wait=60"
+
+
+def create(api: Api, key: str, kind: str = "gate", **fields: Any) -> Any:
+    """The answer to a create under that key, as it is written in the header."""
+    body = {"name": "sample_name", **fields}
+    return api.post(f"/create-{kind}", body, **{"Idempotency-Key": key})
+
+
+def assert_first(answer: Any) -> dict[str, Any]:
+    """Check that this request has created its task."""
+    assert answer.status_code == 201, answer.content
+    assert not answer.has_header("Idempotent-Replayed")
+    entry: dict[str, Any] = answer.json()
+    assert UUID(entry["id"]) in stored()
+    return entry
+
+
+def assert_replayed(answer: Any, first: dict[str, Any]) -> dict[str, Any]:
+    """Check that the answer has the task that `first` has created."""
+    assert answer.status_code == 201, answer.content
+    assert answer["Idempotent-Replayed"] == "true"
+    entry: dict[str, Any] = answer.json()
+    assert entry["id"] == first["id"]
+    assert answer["Location"] == f"/poll-{first['kind']}/{first['id']}"
+    assert answer["ETag"] == f'"{entry["version"]}"'
+    return entry
+
+
+# The same again
+
+
+def test_the_same_request_again_creates_nothing(api: Api) -> None:
+    first = assert_first(create(api, "key"))
+    for _ in range(3):
+        assert_replayed(create(api, "key"), first)
+    assert [str(task_id) for task_id in stored()] == [first["id"]]
+
+
+def test_it_is_answered_with_the_entry_as_it_is_now(api: Api) -> None:
+    first = assert_first(create(api, "key"))
+    pending = create(api, "key")
+    assert assert_replayed(pending, first)["status"] == "pending"
+    assert int(pending["Retry-After"]) >= 1
+    kinds.gate.set()
+    ended = api.wait(first)
+    again = create(api, "key")
+    assert assert_replayed(again, first) == ended
+    assert not again.has_header("Retry-After")
+
+
+def test_what_was_cancelled_is_not_started_again(api: Api) -> None:
+    first = assert_first(create(api, "key"))
+    api.delete(first)
+    assert assert_replayed(create(api, "key"), first)["status"] == "cancelled"
+
+
+def test_a_key_is_no_part_of_what_others_can_read(api: Api) -> None:
+    entry = assert_first(create(api, "secret-key"))
+    for answer in (api.get(f"/poll-gate/{entry['id']}"), api.get("/tasks"), create(api, "secret-key")):
+        assert b"secret-key" not in answer.content
+        assert b"idempotency" not in answer.content
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("key", '"key"'), ("key", '  "key"  '), ("key", '"key";x=1'), ("key", '"key"; x="y"'), ('a"b', r'"a\"b"'),
+        (r"a\b", r'"a\\b"'), ("a b", '"a b"'), ("a;b", '"a;b"'), ("a,b", '"a,b"'), ("k" * 255, f'"{"k" * 255}"'),
+        ("8e03978e-40d5-43dd-bc93-6894a57f9324", '"8e03978e-40d5-43dd-bc93-6894a57f9324"'), ("'key'", "\"'key'\""),
+    ],
+)  # fmt: skip
+def test_a_key_is_the_same_with_quotes_and_without(api: Api, one: str, other: str) -> None:
+    first = assert_first(create(api, one))
+    assert_replayed(create(api, other), first)
+
+
+@pytest.mark.parametrize("other", ["Key", "key1", "ke", "k ey", '"key "', "'key'", "key;x"])
+def test_another_key_is_another_task(api: Api, other: str) -> None:
+    entries = [assert_first(create(api, key)) for key in ("key", other)]
+    assert entries[0]["id"] != entries[1]["id"]
+    assert_replayed(create(api, other), entries[1])
+
+
+def test_without_a_key_every_request_is_a_task_of_its_own(api: Api) -> None:
+    entries = [api.create("gate") for _ in range(3)] + [assert_first(create(api, "key"))]
+    assert {entry["id"] for entry in entries} == {str(task_id) for task_id in stored()}
+    assert len(stored()) == 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"tags": ["a"], "anything": {"y": [1], "x": null}, "when": null, "name": "x"}',
+        b' {"name" : "x" , "anything" : {"x" : null , "y" : [ 1 ]} , "tags" : [ "a" ] }\n',
+        b'{"name": "x", "anything": {"x": null, "y": [1]}, "tags": ["a"], "other": 1, "id": "mine"}',
+        b'{"name": "  x ", "anything": {"x": null, "y": [1]}, "tags": ["\\u0061"]}',
+    ],
+    ids=["another order", "other spaces", "what is ignored", "what comes to the same"],
+)
+def test_a_payload_is_the_same_however_it_is_written(api: Api, body: bytes) -> None:
+    first = assert_first(create(api, "key", "echo", name="x", anything={"x": None, "y": [1]}, tags=["a"]))
+    assert_replayed(api.post("/create-echo", body, **{"Idempotency-Key": "key"}), first)
+
+
+def test_a_form_with_the_same_payload_is_the_same(api: Api) -> None:
+    first = assert_first(create(api, "key", "async", times=3, seconds=0.5))
+    form = urlencode({"name": "sample_name", "times": "3", "seconds": "0.50"})
+    again = api.client.post(
+        "/create-async", form, content_type="application/x-www-form-urlencoded", headers={"Idempotency-Key": "key"}
+    )
+    assert_replayed(again, first)
+
+
+# The same key for something else
+
+
+def test_a_key_that_came_with_another_payload_is_refused(api: Api) -> None:
+    first = assert_first(create(api, "key", "echo", tags=["a"]))
+    others: list[dict[str, Any]] = [{"name": "other", "tags": ["a"]}, {"tags": ["b"]}, {"tags": ["a", "a"]}, {}]
+    for other in others:
+        answer = create(api, "key", "echo", **other)
+        assert_problem(answer, 422, "another key")
+        assert not answer.has_header("Location")
+        assert not answer.has_header("Idempotent-Replayed")
+    assert len(stored()) == 1
+    assert_replayed(create(api, "key", "echo", tags=["a"]), first)
+
+
+def test_a_key_that_came_for_another_kind_is_refused(api: Api) -> None:
+    first = assert_first(create(api, "key"))
+    assert_problem(create(api, "key", "async-single"), 422)
+    assert_problem(create(api, "key", "task"), 422)
+    assert_replayed(create(api, "key"), first)
+    assert len(stored()) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (b"1", b"true"), (b"1", b"1.0"), (b"0", b"false"), (b"1", b'"1"'), (b"null", b"false"), (b"[1]", b"[true]"),
+        (b"[1, 2]", b"[2, 1]"), (b'{"x": 1}', b'{"x": 1.0}'), (b"[]", b"{}"), (b'"a"', b'"A"'), (b"[]", b"[[]]"),
+        ('"é"'.encode(), '"e\u0301"'.encode()),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_values_that_json_tells_apart_are_other_payloads(api: Api, one: bytes, other: bytes) -> None:
+    body = b'{"name": "x", "anything": [%s]}'
+    first = assert_first(api.post("/create-echo", body % one, **{"Idempotency-Key": "key"}))
+    assert_problem(api.post("/create-echo", body % other, **{"Idempotency-Key": "key"}), 422)
+    assert_replayed(api.post("/create-echo", body % one, **{"Idempotency-Key": "key"}), first)
+
+
+# What is no key
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "", " ", '""', '" ', '"', '"key', '"ke"y"', '"key"x', '"key" x', r'"a\b"', '"a\\"', "k" * 256,
+        f'"{"k" * 256}"', "a\tb", "a\x00b", "a\x7fb", '"a\x1bb"', "é", '"é"', "\xa0", "ключ".encode().decode("latin-1"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_cannot_be_a_key_is_refused_and_nothing_is_stored(api: Api, key: str) -> None:
+    assert_problem(create(api, key), 400, "Idempotency-Key")
+    assert stored() == {}
+
+
+def test_a_request_that_is_refused_leaves_its_key_to_the_next(api: Api) -> None:
+    assert_problem(create(api, "key", name=""), 400)
+    assert_problem(api.post("/create-gate?wait=x", {"name": "x"}, **{"Idempotency-Key": "key"}), 400)
+    assert stored() == {}
+    assert_first(create(api, "key"))
+
+
+# How long a key lives
+
+
+def test_a_key_is_new_again_once_its_task_has_expired(api: Api, settings: LazySettings) -> None:
+    settings.TASK_RETENTION_SECONDS = 0.2
+    first = assert_first(create(api, "key", "async"))
+    wait_for(lambda: api.get(f"/poll-async/{first['id']}").status_code == 410)
+    second = assert_first(create(api, "key", "async", do="sleep", seconds=600))
+    assert second["id"] != first["id"]
+    assert_replayed(create(api, "key", "async", do="sleep", seconds=600), second)
+
+
+def test_a_key_is_new_again_once_its_task_had_to_make_room(api: Api, settings: LazySettings) -> None:
+    settings.TASK_MAX_ENTRIES = 2
+    kept, dropped = (assert_first(create(api, key, "async")) for key in ("kept", "dropped"))
+    api.wait(dropped)
+    api.wait(kept)
+    while api.get(f"/poll-async/{dropped['id']}").status_code == 200:
+        assert_replayed(create(api, "dropped", "async"), dropped)
+        api.wait(api.create("async"))
+    second = assert_first(create(api, "dropped", "async"))
+    assert second["id"] != dropped["id"]
+
+
+def test_a_key_outlives_the_end_of_its_task(api: Api, settings: LazySettings) -> None:
+    settings.TASK_MAX_ENTRIES = 5
+    first = api.wait(assert_first(create(api, "key", "async")))
+    for _ in range(4):
+        api.wait(api.create("async"))
+    assert assert_replayed(create(api, "key", "async"), first) == first
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_a_create_that_was_refused_for_want_of_room_leaves_its_key_to_the_next(api: Api) -> None:
+    running = assert_first(create(api, "running"))
+    wait_for(lambda: api.poll(running)["started_at"])
+    waiting_task = assert_first(create(api, "waiting"))
+    before = stored()
+    assert_problem(create(api, "key"), 503)
+    assert_problem(create(api, "key", name="other"), 503)
+    assert stored() == before
+    for key, entry in (("running", running), ("waiting", waiting_task)):
+        assert_replayed(create(api, key), entry)  # which needs no room
+    kinds.gate.set()
+    api.wait(waiting_task)
+    assert_first(create(api, "key"))
+
+
+def test_a_server_that_stops_still_answers_what_it_has_accepted(api: Api) -> None:
+    first = assert_first(create(api, "key"))
+    get_dispatcher().drain(timeout=0)
+    assert assert_replayed(create(api, "key"), first)["error"]["code"] == "interrupted"
+    assert_problem(create(api, "other"), 503)
+    assert len(stored()) == 1
+
+
+# Races
+
+
+@pytest.fixture
+def start() -> threading.Barrier:
+    return threading.Barrier(CLIENTS)
+
+
+def test_racing_requests_create_one_task(api: Api, start: threading.Barrier) -> None:
+    def race(_: int) -> Any:
+        start.wait()
+        return create(api, "key")
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        answers = list(clients.map(race, range(CLIENTS)))
+    (first,) = [answer.json() for answer in answers if not answer.has_header("Idempotent-Replayed")]
+    for answer in answers:
+        assert answer.json()["id"] == first["id"]
+    assert [str(task_id) for task_id in stored()] == [first["id"]]
+
+
+def test_of_racing_requests_for_different_things_one_wins(api: Api, start: threading.Barrier) -> None:
+    def race(number: int) -> Any:
+        start.wait()
+        return create(api, "key", name=f"task {number % 5}")
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        answers = list(clients.map(race, range(CLIENTS)))
+    (entry,) = stored().values()
+    for number, answer in enumerate(answers):
+        assert answer.status_code == (201 if f"task {number % 5}" == entry.name else 422)
+
+
+class RefusingOnce(ThreadDispatcher):
+    """Has no room for the first task, but takes its time to find out: until another request is through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.others: list[Future[Any]] = []
+        self.others_are_there = threading.Event()
+
+    def dispatch(self, entry: TaskEntry, delay: float = 0) -> None:
+        if self.asked.is_set():
+            super().dispatch(entry, delay)
+            return
+        self.asked.set()
+        self.others_are_there.wait(20)
+        wait(self.others, timeout=0.2)  # they had better not be through by then
+        raise DispatcherFull(1)
+
+
+def test_nobody_is_given_a_task_that_is_then_refused(api: Api) -> None:
+    dispatcher = RefusingOnce()
+    get_dispatcher.use(dispatcher)
+    with ThreadPoolExecutor(4) as clients:
+        refused = clients.submit(create, api, "key")
+        assert dispatcher.asked.wait(20)
+        dispatcher.others += [clients.submit(create, api, "key") for _ in range(3)]
+        dispatcher.others_are_there.set()
+        assert_problem(refused.result(), 503)
+        answers = [request.result() for request in dispatcher.others]
+    (task_id,) = stored()
+    for answer in answers:
+        assert answer.status_code == 201
+        assert answer.json()["id"] == str(task_id)
+        assert api.get(answer["Location"]).status_code == 200
+    assert sum(not answer.has_header("Idempotent-Replayed") for answer in answers) == 1
+
+
+# Together with a wait
+
+
+def test_a_request_that_is_sent_again_can_wait_for_the_end_of_the_first(api: Api) -> None:
+    first = assert_first(create(api, "key"))
+    with ThreadPoolExecutor(3) as clients:
+        headers = {"Idempotency-Key": "key", "Prefer": LONG}
+        requests = [clients.submit(api.post, "/create-gate", {"name": "sample_name"}, **headers) for _ in range(3)]
+        wait_for_waiters(3)
+        kinds.gate.set()
+        answers = [request.result(timeout=20) for request in requests]
+    for answer in answers:
+        assert assert_replayed(answer, first)["status"] == "completed"
+        assert answer["Preference-Applied"] == LONG
+
+
+def test_the_first_request_can_wait_while_the_next_one_does_not(api: Api) -> None:
+    with ThreadPoolExecutor(1) as clients:
+        headers = {"Idempotency-Key": "key", "Prefer": LONG}
+        request = clients.submit(api.post, "/create-gate", {"name": "sample_name"}, **headers)
+        wait_for_waiters(1)
+        again = create(api, "key")
+        kinds.gate.set()
+        first = assert_first(request.result(timeout=20))
+    assert first["status"] == "completed"
+    assert assert_replayed(again, first)["status"] == "pending"
