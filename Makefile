@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 run: $(VENV)/.ready
 	$(BIN)/python manage.py runserver $(PORT)
 
-test: $(VENV)/.ready
+test: $(VENV)/.ready-dev
 	PYTHONDEVMODE=1 $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.ready-dev
@@ -31,7 +31,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upg
 
 lock: $(VENV)/.ready-dev
 	$(COMPILE) --group test --output-file requirements.txt
-	$(COMPILE) --group test --group lint --output-file requirements-dev.txt
+	$(COMPILE) --group test --group peers --group lint --output-file requirements-dev.txt
 
 $(VENV)/.ready: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt

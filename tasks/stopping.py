@@ -14,7 +14,7 @@ from tasks.dispatcher import get_dispatcher
 
 logger = logging.getLogger(__name__)
 
-# So that clients that poll each second, as `Retry-After` asks, still learn how the last tasks ended.
+# So that clients that poll each second still learn how the last tasks ended.
 _LAST_POLLS_SECONDS = 1.5
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 

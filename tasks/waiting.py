@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Self
 from uuid import UUID
 
@@ -119,7 +118,4 @@ def until(watcher: Watcher, task_id: UUID, is_news: IsNews, seconds: float) -> I
         left = deadline - time.monotonic()
         if is_news(entry) or left <= 0:
             return
-        if entry.expires_at is not None:
-            # Nobody tells that an entry expires.
-            left = min(left, (entry.expires_at - datetime.now(UTC)).total_seconds())
         yield left

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.common.exceptions import TimeoutException
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.remote.webelement import WebElement
+
+from tests.helpers import needs
+
+needs("selenium")
+from selenium.common.exceptions import TimeoutException  # noqa: E402 - what is missing was told before
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions  # noqa: E402 - the same
+from selenium.webdriver.chrome.service import Service  # noqa: E402 - the same
+from selenium.webdriver.remote.webelement import WebElement  # noqa: E402 - the same
 
 FLAGS = (
     "--headless",
@@ -110,6 +114,11 @@ class Page:
         self.browser.get(self.origin + path)
         self.wait_for_text("#connection", state)
         self.wait_for("return document.querySelector('#form-kind option')")
+
+    def leave(self) -> None:
+        """Close the page, and forget what the browser complained about."""
+        self.browser.get("about:blank")
+        self.complaints()
 
     def look(self, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
         """Have a screen of that size, and a person who prefers that scheme of colours."""

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
 from selenium.webdriver import ActionChains, Chrome, Keys
 
 from tests.browser import Page, chromium
-from tests.helpers import PROJECT, wait_for
+from tests.helpers import BROWSER, PROJECT, Api, assert_stands_alone, wait_for
+from tests.helpers import Page as Html
 from tests.servers import RUNSERVER, SERVE, Connection, Server, running
 
 WAITERS = 4
@@ -21,6 +23,7 @@ SETTINGS = {
     "TASK_PROCESSES": "1",
     "TASK_DRAIN_SECONDS": "0",
     "TASK_MAX_WAITERS": str(WAITERS),
+    "COVERAGE_PROCESS_CONFIG": "",
 }
 StartBackup = Callable[[Server, str], Path]
 # The pauses of the page are a tenth of what they are.
@@ -45,6 +48,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 def page(browser: Chrome, server: Server) -> Iterator[Page]:
     page = Page(browser, server.port)
     page.look()
+    page.leave()
     yield page
     assert page.complaints() == []
     assert [address for address in page.loaded() if not address.startswith(page.origin)] == []
@@ -71,6 +75,15 @@ def tasks(server: Server, kind: str) -> list[Any]:
     """The newest tasks of the kind."""
     entries: list[Any] = server.ask("GET", f"/tasks?kind={kind}").json["results"]
     return entries
+
+
+def test_the_page_names_no_other_server_and_its_policy_forbids_them(api: Api, client: Client) -> None:
+    answer = api.get("/", Accept=BROWSER)
+    assert answer.status_code == 200
+    assert_stands_alone(Html(answer.content.decode()), client)
+    policy = dict(part.split(" ", 1) for part in answer["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
 
 
 def test_a_task_of_another_client_appears_and_completes_by_itself(page: Page, server: Server) -> None:
@@ -210,13 +223,18 @@ def test_what_is_wrong_in_a_form_stands_beside_its_field(page: Page) -> None:
     assert page.attributes("[aria-invalid=true]", "name") == []
 
 
-def test_what_is_no_json_is_not_sent(page: Page) -> None:
+def test_a_list_is_written_as_json_and_refused_beside_its_field(page: Page) -> None:
     page.open()
     page.choose("#form-kind", "report")
     page.fill(name="report to nobody", recipients="a@example.org")
     page.start()
     page.wait_for_text("#field-recipients-wrong", 'Enter JSON, as in ["one", "two"].')
     assert page.focused() == "field-recipients"
+    assert page.complaints() == []
+    page.fill(recipients='["a@example.org", "nobody"]')
+    page.start()
+    page.wait_for_text("#field-recipients-wrong", "1: Enter a valid email address.")
+    assert "400" in page.complaints().pop()
     assert page.row("report to nobody") is None
 
 
@@ -272,7 +290,6 @@ def test_texts_of_a_task_are_shown_as_text_and_run_nothing(page: Page, server: S
 
 
 def test_without_a_place_in_the_stream_the_page_loads_the_list_again_and_again(page: Page, server: Server) -> None:
-    page.browser.get("about:blank")
     with ExitStack() as streams, _before_the_page(page, HASTE):
         for _ in range(WAITERS):
             # The server may not have missed the page that was here before.

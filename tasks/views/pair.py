@@ -160,7 +160,7 @@ class PollView(FollowedView, KindView):
             return headers.knows(request, _etag(entry))
 
         def is_news(entry: TaskEntry) -> bool:
-            return not is_known(entry) if "HTTP_IF_NONE_MATCH" in request.META else entry.ended
+            return entry.ended or ("HTTP_IF_NONE_MATCH" in request.META and not is_known(entry))
 
         held = self.hold(request, entry, is_news)
         if isinstance(held, Held):
