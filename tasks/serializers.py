@@ -1,4 +1,4 @@
-"""The entry as a client reads it."""
+"""What a client reads: an entry, a page of them, a problem."""
 
 from operator import attrgetter
 from typing import Any
@@ -43,3 +43,23 @@ class EntrySerializer(serializers.Serializer[TaskEntry]):
 
 _NAMES = tuple(EntrySerializer().fields)
 _values = attrgetter(*_NAMES)
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """What went wrong (RFC 9457)."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField(help_text="What to do about it.")
+    errors = serializers.DictField(  # type: ignore[assignment]  # no field here is read as Serializer.errors
+        required=False, help_text="The messages for each field of a payload."
+    )
+
+
+class PageSerializer(serializers.Serializer[Any]):
+    """A page of tasks, newest first."""
+
+    next = serializers.URLField(allow_null=True, help_text="The page of older ones.")
+    previous = serializers.URLField(allow_null=True, help_text="The page of newer ones.")
+    results = EntrySerializer(many=True)

@@ -14,28 +14,7 @@ from tasks.entry import Status
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
-from tasks.serializers import EntrySerializer
-
-
-class ProblemSerializer(serializers.Serializer[Any]):
-    """What went wrong (RFC 9457)."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField(help_text="What to do about it.")
-    errors = serializers.DictField(  # type: ignore[assignment]  # no field here is read as Serializer.errors
-        required=False, help_text="The messages for each field of a payload."
-    )
-
-
-class PageSerializer(serializers.Serializer[Any]):
-    """A page of tasks, newest first."""
-
-    next = serializers.URLField(allow_null=True, help_text="The page of older ones.")
-    previous = serializers.URLField(allow_null=True, help_text="The page of newer ones.")
-    results = EntrySerializer(many=True)
-
+from tasks.serializers import EntrySerializer, PageSerializer, ProblemSerializer
 
 _FULL = 503
 _WHOLE_NUMBER = {"type": "integer", "minimum": 0, "maximum": 999_999_999}

@@ -4,9 +4,16 @@ from typing import Any
 from uuid import UUID
 
 from rest_framework.exceptions import ParseError
+from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from tasks.entry import TaskEntry
+from tasks.kinds.base import TaskKind
+from tasks.registry import get_registry
+from tasks.rest import headers
 from tasks.rest.events import EventStreamRenderer
+from tasks.rest.held import RESUMED, Held, hold
+from tasks.waiting import IsNews, Watcher, until
 
 
 class OwnTypeView(APIView):
@@ -14,6 +21,36 @@ class OwnTypeView(APIView):
 
     def perform_content_negotiation(self, request: Any, force: bool = True) -> Any:  # noqa: FBT001, FBT002 - DRF gives the signature
         return super().perform_content_negotiation(request, force=True)
+
+
+class KindView(APIView):
+    """An endpoint of one kind of task: `as_view(kind=...)`."""
+
+    kind: TaskKind = None  # type: ignore[assignment]  # as_view gives it
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        # REST framework would also look up, for each answer, which methods to name in `Allow`.
+        return {"Vary": "Accept"}
+
+    def hold(self, request: Request, entry: TaskEntry, is_news: IsNews, state: Any = None) -> Held | TaskEntry:
+        """The entry, once there is news of it, if the client asked to wait for that and one more may wait.
+
+        Where the server does the waiting it is what to give to that server, with the `state` for the resumption.
+        """
+        seconds = headers.wait_seconds(request)
+        if seconds is None:
+            return entry
+        if RESUMED not in request.META and not is_news(entry):
+            watcher = Watcher.of(entry.id)
+            if watcher is None:
+                return entry
+            held = hold(request, watcher, until(watcher, entry.id, is_news, seconds), state)
+            if held is not None:
+                return held
+            entry = get_registry().get(entry.id)
+        self.headers |= headers.applied(request, seconds)
+        return entry
 
 
 class FollowedView(APIView):

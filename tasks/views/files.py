@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from tasks.exceptions import TaskNotFound
 from tasks.registry import get_registry
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
-from tasks.rest.schema import ProblemSerializer
+from tasks.serializers import ProblemSerializer
 from tasks.views.base import OwnTypeView, uuid_of
 
 

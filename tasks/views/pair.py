@@ -8,53 +8,22 @@ from django.http.response import HttpResponseBase
 from django.urls import get_script_prefix
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from tasks.dispatcher import get_dispatcher
 from tasks.entry import TaskEntry
 from tasks.exceptions import DispatcherFull, IdempotencyKeyReused, TaskNotFound
-from tasks.kinds.base import TaskKind, TaskPayload
+from tasks.kinds.base import TaskPayload
 from tasks.registry import get_registry
 from tasks.rest import events, headers
-from tasks.rest.held import RESUMED, EventStream, Held, hold
+from tasks.rest.held import RESUMED, EventStream, Held
 from tasks.rest.schema import KindSchema, Operation
 from tasks.serializers import EntrySerializer
-from tasks.views.base import FollowedView, uuid_of
-from tasks.waiting import IsNews, Watcher, until
+from tasks.views.base import FollowedView, KindView, uuid_of
+from tasks.waiting import Watcher
 
 _entry = EntrySerializer()
 # Held while a task with a key is stored and dispatched, so that nobody is given an entry for which there is no room.
 _keyed = threading.Lock()
-
-
-class KindView(APIView):
-    """An endpoint of one kind of task: `as_view(kind=...)`."""
-
-    kind: TaskKind = None  # type: ignore[assignment]  # as_view gives it
-
-    @property
-    def default_response_headers(self) -> dict[str, str]:
-        # REST framework would also look up, for each answer, which methods to name in `Allow`.
-        return {"Vary": "Accept"}
-
-    def hold(self, request: Request, entry: TaskEntry, is_news: IsNews, state: Any = None) -> Held | TaskEntry:
-        """The entry, once there is news of it, if the client asked to wait for that and one more may wait.
-
-        Where the server does the waiting it is what to give to that server, with the `state` for the resumption.
-        """
-        seconds = headers.wait_seconds(request)
-        if seconds is None:
-            return entry
-        if RESUMED not in request.META and not is_news(entry):
-            watcher = Watcher.of(entry.id)
-            if watcher is None:
-                return entry
-            held = hold(request, watcher, until(watcher, entry.id, is_news, seconds), state)
-            if held is not None:
-                return held
-            entry = get_registry().get(entry.id)
-        self.headers |= headers.applied(request, seconds)
-        return entry
 
 
 class CreateView(KindView):
