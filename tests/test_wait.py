@@ -15,7 +15,7 @@ from tests import kinds
 from tests.helpers import BROWSER, Api, assert_problem, stored, wait_for, wait_for_waiters
 
 # Far longer than a test takes: an answer that comes has been woken.
-LONG = "60"
+LONG = "30"
 PREFER = {"Prefer": f"wait={LONG}"}
 
 
