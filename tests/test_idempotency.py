@@ -16,7 +16,7 @@ from tests import kinds
 from tests.helpers import Api, assert_problem, stored, wait_for, wait_for_waiters
 
 CLIENTS = 50
-LONG = "wait=60"
+LONG = "wait=30"
 
 
 def create(api: Api, key: str, kind: str = "gate", **fields: Any) -> Any:

@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
 
 from tasks.dispatcher import get_dispatcher
+from tasks.registry import get_registry
 from tests import kinds
 from tests.helpers import BROWSER, Api, assert_problem, stored, wait_for, wait_for_waiters
 
 # Far longer than a test takes: an answer that comes has been woken.
-LONG = "60"
+LONG = "30"
 PREFER = {"Prefer": f"wait={LONG}"}
 
 
@@ -309,6 +311,23 @@ def test_an_ended_task_has_no_further_news_to_wait_for(api: Api) -> None:
     answer = api.get(path_of(entry), **PREFER, **{"If-None-Match": f'"{entry["version"]}"'})
     assert answer.status_code == 304
     assert is_granted(answer)
+
+
+def test_whoever_knows_every_version_waits_for_the_end(api: Api, clients: ThreadPoolExecutor) -> None:
+    entry = at_gate(api)
+    request = held(clients, api.get, path_of(entry), **PREFER, **{"If-None-Match": "*"})
+    kinds.gate.set()
+    answer = answer_of(request)
+    assert answer.status_code == 304
+    assert answer["ETag"] == f'"{api.poll(entry)["version"]}"'
+    assert not answer.has_header("Retry-After")
+
+
+def test_a_task_that_is_gone_is_waited_for_no_longer(api: Api, clients: ThreadPoolExecutor) -> None:
+    entry = at_gate(api)
+    request = held(clients, api.get, path_of(entry), **PREFER)
+    get_registry().remove(UUID(entry["id"]))
+    assert_problem(answer_of(request), 404)
 
 
 # A create that waits

@@ -1,8 +1,7 @@
 """Server-sent events (WHATWG HTML, section 9.2): entries, as they change."""
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 from uuid import UUID
 
 from rest_framework.renderers import BaseRenderer
@@ -35,14 +34,6 @@ class EventStreamRenderer(BaseRenderer):
     media_type = MEDIA_TYPE
     format = "events"
     charset = None
-
-    def render(
-        self,
-        data: Any,
-        accepted_media_type: str | None = None,
-        renderer_context: Mapping[str, Any] | None = None,
-    ) -> bytes:
-        return as_bytes(data)
 
 
 def of_task(watcher: Watcher, task_id: UUID, known_version: int | None) -> Iterator[float | bytes]:
