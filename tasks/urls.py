@@ -5,6 +5,7 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind
+from tasks.rest.schema import OnceGenerator
 from tasks.views.files import FileView
 from tasks.views.listing import TasksView
 from tasks.views.pair import CreateView, PollView
@@ -26,7 +27,7 @@ urlpatterns = [
     re_path(r"^tasks/?$", TasksView.as_view(), name="tasks"),
     re_path(r"^files/(?P<name>[^/]+)/?$", FileView.as_view(), name="files"),
     re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),
-    re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(), name="schema"),
+    re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(generator_class=OnceGenerator), name="schema"),
     re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"", NotFoundView.as_view()),
 ]

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from drf_spectacular import openapi
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
@@ -13,6 +14,7 @@ from rest_framework import serializers
 from tasks.entry import Status
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind
+from tasks.once import Once
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
 from tasks.serializers import EntrySerializer, PageSerializer, ProblemSerializer
 
@@ -177,6 +179,16 @@ class KindSchema(OperationSchema):
 
     def get_request_serializer(self) -> Any:
         return self._kind.payload if self.method == "POST" else None
+
+
+class OnceGenerator(SchemaGenerator):
+    """Makes the schema at its first use, since it follows from the kinds alone."""
+
+    def get_schema(self, *_: Any, **__: Any) -> Any:
+        return _get_schema()
+
+
+_get_schema = Once(lambda: SchemaGenerator().get_schema(public=True))  # type: ignore[no-untyped-call]  # the library has no types here
 
 
 def without_trailing_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
