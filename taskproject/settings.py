@@ -26,6 +26,7 @@ TASK_MAX_ENTRIES = environment.integer("TASK_MAX_ENTRIES", 100_000)
 TASK_WAIT_SECONDS = environment.seconds("TASK_WAIT_SECONDS", 60)
 TASK_MAX_WAITERS = environment.integer("TASK_MAX_WAITERS", 256)
 TASK_DRAIN_SECONDS = environment.seconds("TASK_DRAIN_SECONDS", 30)
+TASK_LEASE_SECONDS = environment.seconds("TASK_LEASE_SECONDS", 15)
 TASK_MAX_BODY_BYTES = environment.integer("TASK_MAX_BODY_BYTES", 65_536)
 
 ROOT_URLCONF = "taskproject.urls"
@@ -33,7 +34,10 @@ WSGI_APPLICATION = "taskproject.wsgi.application"
 APPEND_SLASH = False  # tasks.urls takes a path with and without its trailing slash
 USE_TZ = True
 TIME_ZONE = "UTC"
-DATABASES: dict[str, Any] = {}
+DATABASES: dict[str, Any] = environment.database("DATABASE_URL")
+CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL")
+TASK_REGISTRY = "tasks.contrib.database.registry.DatabaseRegistry" if DATABASES else "tasks.registry.MemoryRegistry"
+TASK_DISPATCHER = "tasks.contrib.celery.CeleryDispatcher" if CELERY_BROKER_URL else "tasks.dispatcher.ThreadDispatcher"
 # A form is refused past the same size as JSON.
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
 
@@ -43,6 +47,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    *(["tasks.contrib.database"] if DATABASES else []),
 ]
 
 MIDDLEWARE = [

@@ -2,13 +2,14 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "taskproject.settings")
 
 application: Callable[..., Any] = get_wsgi_application()
 
-if os.name == "posix":
+if os.name == "posix" and not settings.DATABASES:
     from tasks.rest.sole_process import SoleProcess
 
     application = SoleProcess(application)

@@ -37,7 +37,7 @@ class TaskEntry:
 
     `started_at` is None while the task waits for a worker. `attempt` counts the claims so far. `version` grows
     by one with each change. `input` and `result` hold JSON values. `idempotency_key` is empty where the client
-    gave none.
+    gave none. `due_at` is when the next attempt may begin, None where at once.
     """
 
     id: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -57,10 +57,16 @@ class TaskEntry:
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     idempotency_key: str = ""
+    due_at: datetime | None = None
 
     @property
     def ended(self) -> bool:
         return self.status is not Status.PENDING
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next attempt may begin; 0 where it may now."""
+        return 0 if self.due_at is None else max((self.due_at - _now()).total_seconds(), 0)
 
     @property
     def file_path(self) -> str:
@@ -76,7 +82,7 @@ class TaskEntry:
         self._require_pending()
         if self.started_at is not None:
             raise StaleAttempt
-        return self._next(attempt=self.attempt + 1, started_at=_now())
+        return self._next(attempt=self.attempt + 1, started_at=_now(), due_at=None)
 
     def storing(self, attempt: int, file_name: str) -> Self:
         """The running attempt is about to write its result file."""
@@ -103,15 +109,15 @@ class TaskEntry:
         self._require_pending()
         return self._end(Status.CANCELLED)
 
-    def retrying(self, attempt: int, error: TaskFailure) -> Self:
-        """The attempt failed and another will follow; its error can be read until that one ends."""
+    def retrying(self, attempt: int, error: TaskFailure, delay: float) -> Self:
+        """The attempt failed and another follows in `delay` seconds; its error can be read until that one ends."""
         self._require_running(attempt)
-        return self._next(started_at=None, error=error)
+        return self._next(started_at=None, error=error, due_at=_now() + timedelta(seconds=delay))
 
     def _end(self, status: Status, **changes: Any) -> Self:
         now = _now()
         expires_at = now + timedelta(seconds=settings.TASK_RETENTION_SECONDS)
-        return self._next(status=status, finished_at=now, expires_at=expires_at, **changes)
+        return self._next(status=status, finished_at=now, expires_at=expires_at, due_at=None, **changes)
 
     def over(self, attempt: int) -> bool:
         """Whether that attempt no longer counts: the task ended, or another attempt took its place."""

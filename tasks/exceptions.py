@@ -16,6 +16,10 @@ class TaskExpired(TaskNotFound):
     """The task ended long enough ago to be forgotten."""
 
 
+class RegistryUnavailable(TaskError):
+    """The database cannot be reached."""
+
+
 class IdempotencyKeyReused(TaskError):
     """The Idempotency-Key came before with another payload."""
 

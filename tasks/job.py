@@ -1,9 +1,10 @@
 """What the code of a kind is handed: its task, and the ways to report on it."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from operator import methodcaller
 from uuid import UUID
 
@@ -11,26 +12,28 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from tasks.entry import TaskEntry
-from tasks.exceptions import ATTEMPT_OVER, StaleAttempt, TaskNotFound
+from tasks.exceptions import ATTEMPT_OVER, RegistryUnavailable, StaleAttempt, TaskNotFound
 from tasks.json_value import readable
 from tasks.once import Once
-from tasks.registry import Transition, get_registry
+from tasks.registry import Transition, get_registry, insist
 from tasks.timer import Timer
 
 # A task's progress changes its entry no more often than this.
 PROGRESS_SECONDS = 0.05
 _MESSAGE_LENGTH = 200
+_AGAIN_SECONDS = 1
 
 
 # Guards the progress that jobs hold back; one for all, since a job must be light.
 _lock = threading.Lock()
 _get_timer = Once(lambda: Timer("tasks-progress"))
+_get_helpers = Once(lambda: ThreadPoolExecutor(4, "tasks-job"))
 
 
 class Job:
     """One attempt at one task, as its code sees it: the same in a thread, on the event loop and in a process."""
 
-    __slots__ = ("_held", "_kind", "_reported_at", "attempt", "id", "name")
+    __slots__ = ("_held", "_is_over", "_kind", "_looked_at", "_reported_at", "attempt", "id", "name")
 
     def __init__(self, entry: TaskEntry) -> None:
         self.id: UUID = entry.id
@@ -38,15 +41,30 @@ class Job:
         self.attempt: int = entry.attempt
         self._kind = entry.kind
         self._reported_at = -PROGRESS_SECONDS
-        self._held: Transition | None = None
+        self._held: tuple[int, str] | None = None
+        self._looked_at = -PROGRESS_SECONDS
+        self._is_over = False
 
     @property
     def cancelled(self) -> bool:
         """Whether the attempt is over already: the task was cancelled, timed out, or begun anew."""
+        if self._is_over or (get_registry().is_shared and not self._may_look()):
+            return self._is_over
         try:
-            return get_registry().get(self.id).over(self.attempt)
+            self._is_over = get_registry().get(self.id).over(self.attempt)
         except TaskNotFound:
-            return True
+            self._is_over = True
+        except RegistryUnavailable:
+            pass  # nobody can know
+        return self._is_over
+
+    def _may_look(self) -> bool:
+        """A look at a database takes its time: not too often, then, and never on an event loop."""
+        now = time.monotonic()
+        if _is_on_loop() or now < self._looked_at + PROGRESS_SECONDS:
+            return False
+        self._looked_at = now
+        return True
 
     def check(self) -> None:
         """Raise StaleAttempt once the attempt is over, so that the code ends here."""
@@ -60,17 +78,17 @@ class Job:
         StaleAttempt once the attempt is over.
         """
         self.check()
-        transition = methodcaller("progressed", self.attempt, int(percent), readable(message, _MESSAGE_LENGTH))
+        report = int(percent), readable(message, _MESSAGE_LENGTH)
         with _lock:
             is_timed = self._held is not None
-            self._held = transition
+            self._held = report if self._held is None else (max(self._held[0], report[0]), report[1])
             wait = self._reported_at + PROGRESS_SECONDS - time.monotonic()
         if is_timed:
             return
-        if wait <= 0:
+        if wait <= 0 and not (_is_on_loop() and get_registry().is_shared):
             self._flush()
         else:
-            _get_timer().call_later(wait, self.close)
+            _get_timer().call_later(max(wait, 0), self.close)
 
     def save_file(self, content: str | bytes, suffix: str) -> str:
         """Store the task's result file as `<kind>_<id><suffix>`, in place of an earlier one; return that name.
@@ -81,7 +99,7 @@ class Job:
         self.check()
         file_name = f"{self._kind}_{self.id}{suffix}"
         # Recorded before it is written: whatever happens to this process, the file can be found and deleted.
-        self._report(methodcaller("storing", self.attempt, file_name))
+        insist(lambda: self._report(methodcaller("storing", self.attempt, file_name)))
         stored = default_storage.save(file_name, ContentFile(content))
         if stored != file_name:
             default_storage.delete(stored)
@@ -90,8 +108,10 @@ class Job:
 
     def close(self) -> None:
         """Report the progress that is still held back. For the runner, once the code has returned."""
-        with suppress(*ATTEMPT_OVER):
+        try:
             self._flush()
+        except ATTEMPT_OVER:
+            self._is_over = True
 
     def _flush(self) -> None:
         with _lock:
@@ -99,7 +119,11 @@ class Job:
             self._reported_at = time.monotonic()
         if held is None:
             return
-        self._report(held)
+        try:
+            self._report(methodcaller("progressed", self.attempt, *held))
+        except RegistryUnavailable:
+            _get_timer().call_later(_AGAIN_SECONDS, self.close)
+            return
         # It is held until it is reported, so that no end overtakes it; by now there may be a newer one.
         with _lock:
             if self._held is held:
@@ -108,7 +132,16 @@ class Job:
         _get_timer().call_later(PROGRESS_SECONDS, self.close)
 
     def _report(self, transition: Transition) -> None:
-        get_registry().change(self.id, transition)
+        registry = get_registry()
+        if registry.is_shared and _is_on_loop():
+            # Django refuses to use a database on an event loop.
+            _get_helpers().submit(registry.change, self.id, transition).result()
+        else:
+            registry.change(self.id, transition)
+
+
+def _is_on_loop() -> bool:
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - there is no other that costs as little
 
 
 class RemoteJob(Job):

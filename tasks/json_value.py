@@ -17,6 +17,6 @@ def as_json(value: Any) -> Any:
 
 
 def readable(text: str, length: int) -> str:
-    """`text` without what UTF-8 cannot hold, cut to `length` characters."""
-    clean = text.encode("utf-8", "replace").decode()
+    """`text` without what UTF-8 or a database cannot hold, cut to `length` characters."""
+    clean = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return clean if len(clean) <= length else clean[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""What keeps a running service in order: expired entries go, and their files with them."""
+"""What keeps a running service in order: expired entries go with their files, lost work is found and done."""
 
 import logging
 import re
@@ -10,13 +10,19 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.storage import default_storage
 
-from tasks.exceptions import TaskNotFound
+from tasks import runner
+from tasks.entry import TaskEntry, TaskFailure
+from tasks.exceptions import RegistryUnavailable, TaskNotFound
+from tasks.kinds import get_kinds
 from tasks.once import Once
 from tasks.registry import get_registry
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1
+# So many lost tasks are taken over at a time, so that others take some, too.
+_BATCH = 100
+_LOST = TaskFailure("lost", "The process that ran the task is gone, and it had no attempt left.")
 _RESULT_FILE = re.compile(r"[a-z0-9-]+_([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\..+")
 
 
@@ -47,12 +53,65 @@ def _is_known(task_id: UUID) -> bool:
     return True
 
 
-class Sweeper:
-    """Sweeps each second, in a thread of its own, from `start` to `stop`."""
+def rescue(accept: Callable[[TaskEntry], None], most: int) -> None:
+    """Hand over what nobody is about to do, `most` tasks at most: what a process has left, or none has begun."""
+    registry, kinds = get_registry(), get_kinds()
+    while most > 0:
+        lost = registry.lost(min(most, _BATCH), kinds)
+        for entry in lost:
+            again = runner.lose(entry, _LOST)
+            if again is not None and not again.ended:
+                accept(again)
+        waiting = registry.take(min(most, _BATCH), kinds)
+        for entry in waiting:
+            accept(entry)
+        most -= len(lost) + len(waiting)
+        if len(lost) < _BATCH and len(waiting) < _BATCH:
+            return
+
+
+class Custody:
+    """Compares the tasks in this process with those that the registry says are in its hands.
+
+    They differ for good where the answer to a change was lost on its way, or where this process slept so long that
+    others took its tasks. So what differs at two looks is no chance.
+    """
 
     def __init__(self) -> None:
+        self._forgotten: set[UUID] = set()
+        self._gone: set[UUID] = set()
+
+    def compare(self, here: set[UUID]) -> tuple[set[UUID], set[UUID]]:
+        """The tasks that this process has and does not know of, and those that are here and no longer its own."""
+        held = get_registry().held()
+        forgotten, gone = held - here, here - held
+        both = forgotten & self._forgotten, gone & self._gone
+        self._forgotten, self._gone = forgotten, gone
+        return both
+
+
+def take_up(task_id: UUID, accept: Callable[[TaskEntry], None]) -> None:
+    """Hand over a task that this process has and does not know of; an attempt at it that had begun is lost."""
+    try:
+        entry: TaskEntry | None = get_registry().get(task_id)
+    except TaskNotFound:
+        return
+    if entry is not None and entry.started_at is not None:
+        entry = runner.lose(entry, _LOST)
+    if entry is not None and not entry.ended:
+        accept(entry)
+
+
+class Repeater:
+    """Does its work each `seconds`, in a thread of that name, from `start` to `stop`."""
+
+    def __init__(self, name: str, seconds: float, work: Callable[[], None]) -> None:
+        self._name = name
+        self._seconds = seconds
+        self._work = work
+        self._is_away = False
         self._stopped = threading.Event()
-        self._start = Once(lambda: threading.Thread(target=self._run, name="tasks-sweeper", daemon=True).start())
+        self._start = Once(lambda: threading.Thread(target=self._run, name=name, daemon=True).start())
 
     def start(self) -> None:
         """Start, once; a second call changes nothing."""
@@ -62,13 +121,20 @@ class Sweeper:
         self._stopped.set()
 
     def _run(self) -> None:
-        self._try(delete_orphans)
-        while not self._stopped.wait(SWEEP_SECONDS):
-            self._try(sweep)
+        while True:
+            self._try()
+            if self._stopped.wait(self._seconds):
+                return
 
-    def _try(self, work: Callable[[], None]) -> None:
-        # The storage may be out of reach for a while; the next sweep tries the next files.
+    def _try(self) -> None:
+        # The storage, or the database, may be out of reach for a while.
         try:
-            work()
+            self._work()
+        except RegistryUnavailable as error:
+            if not self._is_away:
+                logger.warning("%s: %s It is tried again.", self._name, error)
+            self._is_away = True
         except Exception:
-            logger.exception("A sweep failed")
+            logger.exception("%s failed, and goes on", self._name)
+        else:
+            self._is_away = False

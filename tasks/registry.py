@@ -1,22 +1,25 @@
 """Where the entries are kept: the promises of a data store, and the locked in-memory map that keeps them."""
 
 import threading
+import time
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from tasks.entry import Status, TaskEntry
-from tasks.exceptions import TaskExpired, TaskNotFound
+from tasks.exceptions import RegistryUnavailable, TaskExpired, TaskNotFound
 from tasks.once import Once
 from tasks.watchers import Watchers
 
 Transition = Callable[[TaskEntry], TaskEntry]
+T = TypeVar("T")
 
 
 class Position(NamedTuple):
@@ -33,9 +36,15 @@ class Registry(Protocol):
     them. For TASK_RETENTION_SECONDS more its id is known to have expired. A live entry never expires.
 
     `watchers` are told of each entry that was added, changed or removed, after that.
+
+    Where the registry `is_shared`, other processes have the same entries, which outlive this one. A pending task
+    then is in the hands of the process that added, claimed or took it, for as long as that process beats.
+    `cancels` are told of each task that any process cancelled; where it is not shared, of none.
     """
 
     watchers: Watchers
+    cancels: Watchers
+    is_shared: bool
 
     def add(self, entry: TaskEntry) -> TaskEntry:
         """Store a new entry and return it; or, where there is one with its idempotency key, return that one."""
@@ -73,7 +82,26 @@ class Registry(Protocol):
     def __len__(self) -> int:
         """How many entries there are, ended ones included."""
 
+    def beat(self) -> None:
+        """Say that this process lives. One that has not for TASK_LEASE_SECONDS loses its tasks to others."""
 
+    def held(self) -> set[UUID]:
+        """The pending tasks that are in the hands of this process."""
+
+    def release(self, task_ids: Collection[UUID]) -> None:
+        """Give waiting tasks out of this process's hands, for any to take."""
+
+    def take(self, limit: int, kinds: Collection[str]) -> list[TaskEntry]:
+        """Take at most `limit` waiting tasks of those kinds that are in nobody's hands and whose time has come."""
+
+    def lost(self, limit: int, kinds: Collection[str]) -> list[TaskEntry]:
+        """At most `limit` tasks of those kinds that are running, for all that their process tells, but it is gone."""
+
+    def close(self) -> None:
+        """Let go of what the registry holds, connections among it, and of all tasks in this process's hands."""
+
+
+_INSIST_SECONDS = 0.5
 # Positions of dropped entries that do not matter.
 _MOST_STALE = 1000
 
@@ -81,8 +109,11 @@ _MOST_STALE = 1000
 class MemoryRegistry:
     """A dictionary behind a lock, for one process. The lock is held for dictionary work only."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         self.watchers = Watchers()
+        self.cancels = Watchers()
         self._lock = threading.Lock()
         self._entries: dict[UUID, TaskEntry] = {}
         self._by_key: dict[str, UUID] = {}
@@ -164,6 +195,25 @@ class MemoryRegistry:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def beat(self) -> None:
+        """Nobody listens."""
+
+    def held(self) -> set[UUID]:
+        with self._lock:
+            return {task_id for task_id, entry in self._entries.items() if not entry.ended}
+
+    def release(self, task_ids: Collection[UUID]) -> None:
+        """There is nobody to take them."""
+
+    def take(self, limit: int, kinds: Collection[str]) -> list[TaskEntry]:
+        return []
+
+    def lost(self, limit: int, kinds: Collection[str]) -> list[TaskEntry]:
+        return []
+
+    def close(self) -> None:
+        """It holds nothing but memory."""
+
     def _drop_expired(self) -> None:
         """Each entry is dropped once, so that this costs each end the same."""
         now, most = _now(), settings.TASK_MAX_ENTRIES
@@ -210,7 +260,17 @@ def _retention() -> timedelta:
 
 
 def _build_registry() -> Registry:
-    return MemoryRegistry()
+    registry: Registry = import_string(settings.TASK_REGISTRY)()
+    return registry
 
 
 get_registry = Once(_build_registry)
+
+
+def insist(do: Callable[[], T]) -> T:
+    """What `do` returns, once the registry is available. For those who work: without it they cannot go on."""
+    while True:
+        try:
+            return do()
+        except RegistryUnavailable:
+            time.sleep(_INSIST_SECONDS)

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db import close_old_connections
+
 from tasks.entry import TaskEntry, TaskFailure
 from tasks.exceptions import ATTEMPT_OVER, PermanentFailure
 from tasks.job import Job
 from tasks.json_value import as_json, readable
 from tasks.kinds import get_kinds
-from tasks.registry import get_registry
+from tasks.registry import get_registry, insist
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +29,16 @@ _MAX_DOUBLINGS = 30
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: with a result, or with the failure that the client may read and a trace for the log."""
+    """How an attempt ended: with a result, or with the failure that the client may read and a trace for the log.
+
+    One that is `lost` has not failed: its process is gone, so that nobody knows how far it came.
+    """
 
     result: Any = None
     error: TaskFailure | None = None
     trace: str = ""
     permanent: bool = False
+    lost: bool = False
 
 
 def run(task_id: UUID) -> TaskEntry | None:
@@ -42,14 +48,16 @@ def run(task_id: UUID) -> TaskEntry | None:
         return None
     job = Job(entry)
     if get_kinds()[entry.kind].is_async:
-        return settle(entry, asyncio.run(acall(entry, job)))
+        outcome = asyncio.run(acall(entry, job))
+        job.close()
+        return settle(entry, outcome)
     return settle(entry, call(entry, job))
 
 
 def claim(task_id: UUID) -> TaskEntry | None:
     """Begin an attempt; None where there is nothing left to do."""
     try:
-        return get_registry().change(task_id, TaskEntry.claimed)
+        return insist(lambda: get_registry().change(task_id, TaskEntry.claimed))
     except ATTEMPT_OVER as reason:
         logger.info("Task %s was not started: %s", task_id, reason)
         return None
@@ -62,16 +70,16 @@ def call(entry: TaskEntry, job: Job) -> Outcome:
     except BaseException as error:  # noqa: BLE001 - SystemExit from a kind must not end a worker either
         outcome = _raised(error)
     job.close()
+    close_old_connections()  # the code of a kind may have used one; the next task may be long in coming
     return outcome
 
 
 async def acall(entry: TaskEntry, job: Job) -> Outcome:
-    """Await the code of the entry's kind. Never raises."""
+    """Await the code of the entry's kind; the job is then to be closed, elsewhere than on the loop. Never raises."""
     try:
         outcome = _returned(await get_kinds()[entry.kind].process(job, copy.deepcopy(entry.input)))
     except BaseException as error:  # noqa: BLE001 - as in call; what cancels an attempt has ended it before
         outcome = _raised(error)
-    job.close()
     return outcome
 
 
@@ -82,7 +90,7 @@ def settle(entry: TaskEntry, outcome: Outcome) -> TaskEntry | None:
     that what came of it was dropped.
     """
     try:
-        settled = get_registry().change(entry.id, _end_of(entry, outcome))
+        settled = insist(lambda: get_registry().change(entry.id, _end_of(entry, outcome)))
     except ATTEMPT_OVER as reason:
         logger.info("What attempt %d at task %s came to was dropped: %s", entry.attempt, entry.id, reason)
         return None
@@ -98,6 +106,14 @@ def settle(entry: TaskEntry, outcome: Outcome) -> TaskEntry | None:
     return settled
 
 
+def lose(entry: TaskEntry, error: TaskFailure) -> TaskEntry | None:
+    """End an attempt whose process is gone, or is going. Another follows at once, unless there were too many.
+
+    Returns what `settle` does.
+    """
+    return settle(entry, Outcome(error=error, lost=True))
+
+
 def retry_delay(entry: TaskEntry) -> float:
     """How many seconds a task waits before its next attempt: twice as long each time, with jitter, and capped."""
     doubled = get_kinds()[entry.kind].retry_delay * 2.0 ** min(entry.attempt - 1, _MAX_DOUBLINGS)
@@ -107,16 +123,19 @@ def retry_delay(entry: TaskEntry) -> float:
 def fail(task_id: UUID, error: TaskFailure) -> None:
     """End a task that waits or runs, with no further attempt; nothing happens where it has ended."""
     with suppress(*ATTEMPT_OVER):
-        get_registry().change(task_id, lambda entry: entry.failed(entry.attempt, error))
+        insist(lambda: get_registry().change(task_id, lambda entry: entry.failed(entry.attempt, error)))
 
 
 def _end_of(entry: TaskEntry, outcome: Outcome) -> Callable[[TaskEntry], TaskEntry]:
     attempt, error = entry.attempt, outcome.error
     if error is None:
         return lambda current: current.completed(attempt, outcome.result)
-    if outcome.permanent or attempt > get_kinds()[entry.kind].retries:
+    kind = get_kinds()[entry.kind]
+    attempts = kind.most_attempts if outcome.lost else min(kind.retries + 1, kind.most_attempts)
+    if outcome.permanent or attempt >= attempts:
         return lambda current: current.failed(attempt, error)
-    return lambda current: current.retrying(attempt, error)
+    delay = 0 if outcome.lost else retry_delay(entry)
+    return lambda current: current.retrying(attempt, error, delay)
 
 
 def _returned(result: Any) -> Outcome:

@@ -11,6 +11,7 @@ from multiprocessing import resource_tracker
 from django.conf import settings
 
 from tasks.dispatcher import get_dispatcher
+from tasks.registry import get_registry
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,12 @@ def _drain_and_exit(received: signal.Signals) -> None:
             waiting,
         )
         if not get_dispatcher().drain(settings.TASK_DRAIN_SECONDS):
-            logger.warning("Some tasks had not ended and are failed as interrupted")
+            shared = get_registry().is_shared
+            fate = "left to other processes, or to the next start" if shared else "failed as interrupted"
+            logger.warning("Some tasks had not ended and are %s", fate)
         if running or waiting:
             time.sleep(_LAST_POLLS_SECONDS)
+        get_registry().close()
     finally:
         _exit(0)
 

@@ -50,6 +50,7 @@ class Watcher:
         self._changed = threading.Event()
         self._lock = threading.Lock()
         self._unread: dict[UUID, None] = {}
+        self._has_missed = False
         self._wake: Callable[[], object] | None = None
         self._is_open = True
         self._is_muted = False
@@ -84,18 +85,21 @@ class Watcher:
         self._is_muted = True
         self._changed.clear()
 
-    def read(self) -> list[UUID]:
-        """The tasks that have changed since the last call, each once; MOST_UNREAD of them at most."""
+    def read(self) -> list[UUID] | None:
+        """The tasks that have changed since the last call, each once; None where some of them were missed."""
         self._is_muted = False
         self._changed.clear()
         with self._lock:
             unread, self._unread = self._unread, {}
-        return list(unread)
+            has_missed, self._has_missed = self._has_missed, False
+        return None if has_missed else list(unread)
 
-    def _notice(self, task_id: UUID) -> None:
+    def _notice(self, task_id: UUID | None) -> None:
         with self._lock:
-            if len(self._unread) < MOST_UNREAD:
+            if task_id is not None and (task_id in self._unread or len(self._unread) < MOST_UNREAD):
                 self._unread[task_id] = None
+            else:
+                self._has_missed = True
         if self._is_muted:
             return
         self._changed.set()

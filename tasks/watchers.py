@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from uuid import UUID
 
-Notify = Callable[[UUID], None]
+Notify = Callable[[UUID | None], None]
 
 
 class Watchers:
@@ -16,7 +16,10 @@ class Watchers:
         self._of: dict[UUID | None, tuple[Notify, ...]] = {}
 
     def add(self, notify: Notify, task_id: UUID | None = None) -> None:
-        """`notify` is called with the id of each task that has changed, or of that one task; it must not wait."""
+        """`notify` is called with the id of each task that has changed, or of that one task; it must not wait.
+
+        It is called with None where changes of any tasks may have been missed.
+        """
         with self._lock:
             self._of[task_id] = (*self._of.get(task_id, ()), notify)
 
@@ -30,3 +33,11 @@ class Watchers:
         if self._of:
             for notify in (*self._of.get(task_id, ()), *self._of.get(None, ())):
                 notify(task_id)
+
+    def tell_all(self) -> None:
+        """Changes may have been missed: whoever watches has to look again."""
+        with self._lock:
+            told = list(self._of.values())
+        for notifies in told:
+            for notify in notifies:
+                notify(None)

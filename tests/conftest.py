@@ -3,13 +3,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pytest_django
 from django.conf import LazySettings
 from django.test import Client
+from django.test.utils import setup_databases, teardown_databases
 
 from tasks.dispatcher import ThreadDispatcher, get_dispatcher
-from tasks.registry import MemoryRegistry, get_registry
+from tasks.registry import get_registry
 from tasks.waiting import get_places
-from tests import kinds, servers
+from tests import kinds, modes, servers
 from tests.helpers import Api, wait_for
 
 
@@ -19,6 +21,20 @@ def _only_servers_are_measured() -> None:
     name = "COVERAGE_PROCESS_CONFIG"
     if name in os.environ:
         servers.coverage[name] = os.environ.pop(name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _database(django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None]:
+    """Where DATABASE_URL names a database, all tests use a test database there, and so do the servers they start."""
+    if not modes.HAS_DATABASE:
+        yield
+        return
+    with django_db_blocker.unblock():
+        databases = setup_databases(verbosity=0, interactive=False)
+        servers.mode.update(modes.for_servers())
+        yield
+        get_registry().close()
+        teardown_databases(databases, verbosity=0)
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +50,14 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     }
     kinds.gate.clear()
     kinds.tidied.clear()
-    get_registry.use(MemoryRegistry())
-    get_dispatcher.use(ThreadDispatcher())
+    modes.empty_database()
+    get_registry.use()
+    get_dispatcher.use()
     get_places.use()
     yield
     kinds.gate.set()
     get_dispatcher().drain(timeout=0)
+    get_registry().close()
     wait_for(lambda: get_places().taken == 0)  # whoever waited has given back the place, whatever came in between
 
 

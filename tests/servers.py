@@ -17,6 +17,8 @@ from tests.helpers import PROJECT, clean_environment, wait_for
 
 # How a server is told to measure its coverage; conftest.py fills it.
 coverage: dict[str, str] = {}
+# What tells a server where the tasks are kept and done; conftest.py fills it.
+mode: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def running(
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *(word.format(port=port) for word in command)],
-            env=clean_environment(TASK_FILES_ROOT=str(directory / "files"), **coverage | settings),
+            env=clean_environment(TASK_FILES_ROOT=str(directory / "files"), **coverage | mode | settings),
             cwd=project,
             stdout=log,
             stderr=log,

@@ -1,5 +1,7 @@
 """The service's own settings, with the tests' kinds of task beside its own."""
 
+import os
+
 from taskproject.settings import *  # noqa: F403 - Django settings build on each other so
 
 TASK_STEP_SECONDS = 0.01
@@ -15,3 +17,7 @@ TASK_KINDS = [
     "tests.lane_kinds.THREAD_TIMEOUT_RETRY",
     "tests.lane_kinds.PROCESS_TIMEOUT_RETRY",
 ]
+if DATABASES:
+    _name = DATABASES["default"]["NAME"]
+    # One for each process of the tests; a file, which threads and servers can share.
+    DATABASES["default"]["TEST"] = {"NAME": f"{_name}_test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"}

@@ -11,7 +11,7 @@ from tasks.entry import Status, TaskEntry
 from tasks.exceptions import DispatcherFull
 from tasks.kinds import get_kinds
 from tasks.registry import get_registry
-from tests import kinds
+from tests import kinds, modes
 from tests.helpers import wait_for
 
 
@@ -133,6 +133,7 @@ def test_a_drain_lets_running_tasks_end(thread_dispatcher: ThreadDispatcher) -> 
     assert {get_registry().get(entry.id).status for entry in entries} == {Status.COMPLETED}
 
 
+@modes.alone
 def test_a_drain_interrupts_what_waits_and_what_runs_too_long(thread_dispatcher: ThreadDispatcher) -> None:
     running = [stored(f"{lane}-single", do="sleep", seconds=20) for lane in ("thread", "async", "process")]
     waiting = [stored(f"{lane}-single") for lane in ("thread", "async", "process")]
@@ -158,6 +159,7 @@ def test_a_coroutine_that_is_interrupted_by_a_drain_can_clean_up(thread_dispatch
     assert kinds.tidied.wait(5)
 
 
+@modes.alone
 def test_an_attempt_that_fails_during_a_drain_is_the_last(thread_dispatcher: ThreadDispatcher) -> None:
     entry = stored("thread-late-retry", do="fail-at-gate")
     thread_dispatcher.dispatch(entry)

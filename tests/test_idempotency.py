@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from tasks.dispatcher import ThreadDispatcher, get_dispatcher
 from tasks.entry import TaskEntry
 from tasks.exceptions import DispatcherFull
-from tests import kinds
+from tests import kinds, modes
 from tests.helpers import Api, assert_problem, stored, wait_for, wait_for_waiters
 
 CLIENTS = 50
@@ -225,6 +225,7 @@ def test_a_key_outlives_the_end_of_its_task(api: Api, settings: LazySettings) ->
 
 
 @pytest.mark.usefixtures("one_worker")
+@modes.alone
 def test_a_create_that_was_refused_for_want_of_room_leaves_its_key_to_the_next(api: Api) -> None:
     running = assert_first(create(api, "running"))
     wait_for(lambda: api.poll(running)["started_at"])
@@ -240,6 +241,7 @@ def test_a_create_that_was_refused_for_want_of_room_leaves_its_key_to_the_next(a
     assert_first(create(api, "key"))
 
 
+@modes.alone
 def test_a_server_that_stops_still_answers_what_it_has_accepted(api: Api) -> None:
     first = assert_first(create(api, "key"))
     get_dispatcher().drain(timeout=0)
@@ -300,6 +302,7 @@ class RefusingOnce(ThreadDispatcher):
         raise DispatcherFull(1)
 
 
+@modes.alone
 def test_nobody_is_given_a_task_that_is_then_refused(api: Api) -> None:
     dispatcher = RefusingOnce()
     get_dispatcher.use(dispatcher)

@@ -11,7 +11,8 @@ import pytest
 from django.conf import LazySettings
 
 from tasks.dispatcher import ThreadDispatcher, get_dispatcher
-from tests import kinds
+from tasks.registry import get_registry
+from tests import kinds, modes
 from tests.helpers import Api, assert_problem, stored, wait_for
 
 LANES = ["thread", "async", "process"]
@@ -243,6 +244,7 @@ def test_a_task_that_waits_for_its_next_attempt_shows_its_error_and_holds_no_pla
     assert api.delete(entry).json()["status"] == "cancelled"
 
 
+@modes.alone
 def test_where_too_many_wait_for_their_next_attempt_a_failure_stands(api: Api, settings: LazySettings) -> None:
     settings.TASK_QUEUE_LIMIT = 1
     get_dispatcher.use(ThreadDispatcher())
@@ -365,6 +367,7 @@ def test_every_thread_has_a_name_and_ends_with_its_dispatcher(api: Api) -> None:
     for lane in LANES:
         api.wait(api.create(lane, do="report", times=100))
     assert get_dispatcher().drain(5)
+    get_registry().close()
     wait_for(lambda: not [thread for thread in threading.enumerate() if _is_ours(thread)])
     assert not _worker_processes()
 

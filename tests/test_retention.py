@@ -102,7 +102,7 @@ def test_a_storage_that_fails_does_not_end_the_sweeping(
     (files / first).mkdir()
     (files / first / "in the way").touch()
     api.wait(api.create("thread", do="save"))
-    wait_for(lambda: "A sweep failed" in caplog.text)
+    wait_for(lambda: "tasks-sweeper failed" in caplog.text)
     second = api.wait(api.create("thread", do="save"))
     api.wait(api.create("async"))
     wait_for(lambda: not (files / second["file_path"].removeprefix("files/")).exists())

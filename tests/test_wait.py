@@ -11,7 +11,7 @@ from django.conf import LazySettings
 
 from tasks.dispatcher import get_dispatcher
 from tasks.registry import get_registry
-from tests import kinds
+from tests import kinds, modes
 from tests.helpers import BROWSER, Api, assert_problem, stored, wait_for, wait_for_waiters
 
 # Far longer than a test takes: an answer that comes has been woken.
@@ -84,7 +84,7 @@ class Ending(NamedTuple):
         Ending("thread", {"do": "fail-at-gate"}, open_gate, "failed"),
         Ending("gate", {}, cancel, "cancelled"),
         Ending("async", {"do": "sleep", "seconds": 600}, cancel, "cancelled"),
-        Ending("gate", {}, drain, "failed"),
+        pytest.param(Ending("gate", {}, drain, "failed"), marks=modes.alone),
     ],
     ids=["completed", "failed", "cancelled", "a cancelled coroutine", "interrupted"],
 )

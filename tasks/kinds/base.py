@@ -19,6 +19,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAME_LENGTH = 50
 # Some thirty years, which timers can still count.
 _MOST_SECONDS = 1_000_000_000
+_MOST_ATTEMPTS = 3
 
 
 class NameField(serializers.CharField):
@@ -63,6 +64,8 @@ class TaskKind:
     """Seconds an attempt may take; it then fails with the code `timeout`. None: as long as it likes."""
     retries: int = 0
     """Further attempts after one that failed."""
+    max_attempts: int | None = None
+    """Attempts in all, those whose process was lost included. None: 3, or `retries` + 1 where that is more."""
     retry_delay: float = 1
     """Seconds before the second attempt; twice as long before each one after it, up to five minutes."""
     max_running: int | None = None
@@ -90,6 +93,10 @@ class TaskKind:
     def is_async(self) -> bool:
         return inspect.iscoroutinefunction(self.process)
 
+    @property
+    def most_attempts(self) -> int:
+        return max(_MOST_ATTEMPTS, self.retries + 1) if self.max_attempts is None else self.max_attempts
+
     def _refuse_options_that_cannot_work(self) -> None:
         wrong = (
             (not callable(self.process), "`process` must be a function that takes a job and a payload"),
@@ -99,6 +106,7 @@ class TaskKind:
                 f"`timeout` must be more than 0 and at most {_MOST_SECONDS:,} seconds",
             ),
             (self.retries < 0, "`retries` must be 0 or more"),
+            (self.max_attempts is not None and self.max_attempts < 1, "`max_attempts` must be 1 or more"),
             (not 0 <= self.retry_delay < inf, "`retry_delay` must be 0 seconds or more"),
             (self.max_running is not None and self.max_running < 1, "`max_running` must be 1 or more"),
         )

@@ -34,6 +34,9 @@ class Backlog:
         oldest = min(next(iter(tasks.values())) for tasks in self._tasks.values() if tasks)
         return min(age - oldest, self._count - 1)
 
+    def ids(self) -> list[UUID]:
+        return [task_id for tasks in self._tasks.values() for task_id in tasks]
+
     def pop(self, kind: str) -> UUID:
         """Take the oldest task of a kind that has one."""
         task_id, _ = self._tasks[kind].popitem(last=False)
@@ -47,7 +50,7 @@ class Backlog:
 
     def clear(self) -> list[UUID]:
         """Take all tasks."""
-        task_ids = [task_id for tasks in self._tasks.values() for task_id in tasks]
+        task_ids = self.ids()
         self._tasks.clear()
         self._count = 0
         return task_ids

@@ -14,6 +14,7 @@ from tasks import runner
 from tasks.entry import TaskEntry, TaskFailure
 from tasks.exceptions import DispatcherFull, DispatcherStopping
 from tasks.kinds import get_kinds
+from tasks.lanes.aside import Do
 from tasks.lanes.backlog import Backlog
 from tasks.runner import Outcome
 from tasks.timer import Call, Timer
@@ -28,7 +29,8 @@ class Run:
     """A task that has a place in a lane.
 
     `work` is what its lane interrupts to stop it. `deadline` is the call that comes when its time is over.
-    `next_attempt` is the entry of a task that is to be tried again once this run has given up its place.
+    `next_attempt` is the entry of a task that is to be tried again once this run has given up its place. One that
+    `is_stopped` has ended in the registry.
     """
 
     task_id: UUID
@@ -37,6 +39,7 @@ class Run:
     work: Any = None
     deadline: Call | None = None
     next_attempt: TaskEntry | None = None
+    is_stopped: bool = False
 
 
 class LaneCounts(NamedTuple):
@@ -57,8 +60,11 @@ class Lane(ABC):
 
     abandons = True
 
-    def __init__(self, *, places: int, queue_limit: int, timer: Timer, again: Callable[[TaskEntry], None]) -> None:
-        """`again` gets the entry of each task that is to be tried again."""
+    def __init__(
+        self, *, places: int, queue_limit: int, timer: Timer, again: Callable[[TaskEntry], None], aside: Do
+    ) -> None:
+        """`again` gets the entry of each task that is to be tried again; `aside` does what may wait for a database."""
+        self._aside = aside
         self._places = places
         self._queue_limit = queue_limit
         self._timer = timer
@@ -112,6 +118,11 @@ class Lane(ABC):
         with self._lock:
             self._closed = True
             return self._backlog.clear()
+
+    def ids(self) -> list[UUID]:
+        """All tasks that wait or have a place."""
+        with self._lock:
+            return [*self._backlog.ids(), *self._running]
 
     def running(self) -> list[UUID]:
         with self._lock:
@@ -181,6 +192,7 @@ class Lane(ABC):
 
     def _stop_run(self, run: Run) -> None:
         with self._lock:
+            run.is_stopped = True
             if run.work is not None:
                 self._interrupt(run.work)
             if not self.abandons or self._lost >= self._places or self._running.get(run.task_id) is not run:
@@ -196,7 +208,7 @@ class Lane(ABC):
         entry = runner.claim(run.task_id)
         seconds = get_kinds()[run.kind].timeout
         if entry is not None and seconds is not None:
-            run.deadline = self._timer.call_later(seconds, lambda: self._time_out(run, entry, seconds))
+            run.deadline = self._timer.call_later(seconds, lambda: self._aside(self._time_out, run, entry, seconds))
         return entry
 
     def _time_out(self, run: Run, entry: TaskEntry, seconds: float) -> None:

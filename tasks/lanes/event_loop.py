@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -63,24 +64,35 @@ class AsyncLane(Lane):
     def _start_all(self) -> None:
         self._told_at = None
         while self._ready:
-            self._start(self._ready.popleft())
+            self._aside(self._claim_and_start, self._ready.popleft())
 
-    def _start(self, run: Run) -> None:
+    def _start(self, run: Run, entry: TaskEntry) -> None:
+        job = Job(entry)
+        work = asyncio.get_running_loop().create_task(runner.acall(entry, job))
+        work.add_done_callback(partial(self._done, run, entry, job))
+        with self._lock:
+            run.work = work
+            # A stop that came before has found nothing to interrupt.
+            if run.is_stopped:
+                work.cancel()
+
+    def _done(self, run: Run, entry: TaskEntry, job: Job, work: asyncio.Task[Outcome]) -> None:
+        self._aside(self._conclude, run, entry, job, work)
+
+    # What follows runs on the loop, or aside.
+
+    def _claim_and_start(self, run: Run) -> None:
         entry = self._claim(run)
         if entry is None:
             self._end(run)
-            return
-        job = Job(entry)
-        run.work = asyncio.get_running_loop().create_task(runner.acall(entry, job))
-        run.work.add_done_callback(partial(self._done, run, entry))
-        # A stop that came before that line has changed the entry and found nothing to interrupt.
-        if job.cancelled:
-            run.work.cancel()
+        else:
+            self._on_loop(self._start, run, entry)
 
-    def _done(self, run: Run, entry: TaskEntry, task: asyncio.Task[Outcome]) -> None:
+    def _conclude(self, run: Run, entry: TaskEntry, job: Job, work: asyncio.Task[Outcome]) -> None:
+        job.close()
         # One that was cancelled before its first step has no outcome, and its entry has ended.
-        if not task.cancelled():
-            self._settle(run, entry, task.result())
+        if not work.cancelled():
+            self._settle(run, entry, work.result())
         self._end(run)
 
     def _end(self, run: Run) -> None:
@@ -89,6 +101,13 @@ class AsyncLane(Lane):
             wakes = self._must_wake()
         if wakes:
             self._wake()
+
+    def _on_loop(self, function: Callable[[Run, TaskEntry], None], run: Run, entry: TaskEntry) -> None:
+        loop = self._loop
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - there is no other that costs as little
+            function(run, entry)
+        elif loop is not None:
+            loop.call_soon_threadsafe(function, run, entry)
 
 
 def _start_loop() -> asyncio.AbstractEventLoop:

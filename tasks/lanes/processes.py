@@ -16,10 +16,10 @@ import django
 from tasks import runner
 from tasks.entry import TaskEntry, TaskFailure
 from tasks.exceptions import ATTEMPT_OVER, StaleAttempt
-from tasks.job import Job, RemoteJob
+from tasks.job import RemoteJob
 from tasks.lanes.base import Run
 from tasks.lanes.threads import ThreadLane, ThreadWorker
-from tasks.registry import Transition, get_registry
+from tasks.registry import Transition, get_registry, insist
 from tasks.runner import Outcome
 
 logger = logging.getLogger(__name__)
@@ -81,9 +81,9 @@ class ProcessWorker(ThreadWorker):
             return _crashed("The process that runs such tasks could not be started.")
         with self._lock:
             run.work = process
-        # A stop that came before that line has changed the entry and found nothing to interrupt.
-        if Job(entry).cancelled:
-            process.kill()
+            # A stop that came before has found nothing to interrupt.
+            if run.is_stopped:
+                process.kill()
         try:
             pipe.send(entry)
             while not isinstance(message := pipe.recv(), Outcome):
@@ -94,7 +94,7 @@ class ProcessWorker(ThreadWorker):
         finally:
             with self._lock:
                 run.work = None
-        if Job(entry).cancelled:
+        if run.is_stopped:
             self.close()  # it may have been killed after its last word
         return message
 
@@ -112,7 +112,7 @@ class ProcessWorker(ThreadWorker):
 def _is_made(entry: TaskEntry, change: Transition) -> bool:
     """Make the change that the code reports, unless its attempt is over."""
     try:
-        get_registry().change(entry.id, change)
+        insist(lambda: get_registry().change(entry.id, change))
     except ATTEMPT_OVER:
         return False
     return True

@@ -11,7 +11,7 @@ from tasks.exceptions import TaskNotFound
 from tasks.registry import get_registry
 from tasks.rest.renderers import as_bytes
 from tasks.serializers import EntrySerializer
-from tasks.waiting import MOST_UNREAD, Watcher
+from tasks.waiting import Watcher
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -68,7 +68,7 @@ def of_all(watcher: Watcher) -> Iterator[float | bytes]:
         watcher.mute()
         yield _GATHER_SECONDS
         changed = watcher.read()
-        yield _RELOAD if len(changed) >= MOST_UNREAD else b"".join(map(_event_of, changed)) or _KEEP_ALIVE
+        yield _RELOAD if changed is None else b"".join(map(_event_of, changed)) or _KEEP_ALIVE
 
 
 def no_place(entry: TaskEntry | None) -> Iterator[bytes]:

@@ -12,7 +12,14 @@ from django.http.response import HttpResponseBase
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from tasks.exceptions import DispatcherFull, IdempotencyKeyReused, TaskAlreadyFinished, TaskExpired, TaskNotFound
+from tasks.exceptions import (
+    DispatcherFull,
+    IdempotencyKeyReused,
+    RegistryUnavailable,
+    TaskAlreadyFinished,
+    TaskExpired,
+    TaskNotFound,
+)
 from tasks.rest.parsers import BodyTooLarge
 from tasks.rest.renderers import PROBLEM_MEDIA_TYPE, BrowsableAPIRenderer, JSONRenderer
 
@@ -20,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _UNREADABLE = "Send a request that this server can read: see /docs."
 _NOTHING_THERE = "There is nothing at this address; /docs lists those that there are."
+_UNAVAILABLE_SECONDS = 5
 _CRASHED = "Something is wrong in this server and was logged; try again later."
 
 
@@ -58,6 +66,14 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
             headers["Retry-After"] = str(error.retry_after)
             unit = "second" if error.retry_after == 1 else "seconds"
             body = problem(503, f"{error} Nothing was stored; try again in {error.retry_after} {unit}.")
+        case RegistryUnavailable():
+            headers["Retry-After"] = str(_UNAVAILABLE_SECONDS)
+            logger.warning("%s %s", error, error.__cause__)
+            body = problem(
+                503,
+                f"{error} Try again in {_UNAVAILABLE_SECONDS} seconds; a create that has an Idempotency-Key can be "
+                "sent again without starting a second task.",
+            )
         case Http404():
             body = problem(404, _NOTHING_THERE)
         case RequestDataTooBig():

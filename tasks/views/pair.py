@@ -157,8 +157,12 @@ def _start(entry: TaskEntry) -> TaskEntry:
     try:
         get_dispatcher().dispatch(entry)
     except DispatcherFull:
-        registry.remove(entry.id)
-        raise
+        if entry.idempotency_key and registry.is_shared:
+            # Another process may have answered with it by now, so that it has to be done.
+            registry.release([entry.id])
+        else:
+            registry.remove(entry.id)
+            raise
     return entry
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
 from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
 
+from tasks.dispatcher import get_dispatcher
 from tasks.rest.held import IS_GONE
 from tasks.stopping import drain_on_signals
 
@@ -48,4 +49,5 @@ class Command(RunserverCommand):
         # The autoreloader handles the signals itself, and kills its child.
         if not options["use_reloader"]:
             drain_on_signals()
+        get_dispatcher().start()
         super().inner_run(*args, **options)

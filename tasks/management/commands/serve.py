@@ -10,6 +10,7 @@ from django.core.servers.basehttp import get_internal_wsgi_application
 from granian import Granian
 from granian.constants import Interfaces
 
+from tasks.dispatcher import get_dispatcher
 from tasks.gateway import Gateway
 from tasks.stopping import drain_on_signals
 
@@ -22,6 +23,7 @@ _OTHER_CONNECTIONS = 1024
 def _load_application(threads: int) -> Any:
     """Called in the worker process, before it serves."""
     drain_on_signals()
+    get_dispatcher().start()
     return Gateway(get_internal_wsgi_application(), threads)
 
 
@@ -52,11 +54,11 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["workers"] > 1:
+        if options["workers"] > 1 and not settings.DATABASES:
             raise CommandError(
                 f"--workers {options['workers']} cannot work while the tasks are kept in memory: a poll would ask a "
-                "process that never heard of the task. Use --workers 1; --threads sets how many requests it answers "
-                "at once."
+                "process that never heard of the task. Set DATABASE_URL to keep them in a database, or use --workers 1; "
+                "--threads sets how many requests it answers at once."
             )
         for name in ("workers", "threads"):
             if options[name] < 1:
