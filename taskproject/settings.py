@@ -41,6 +41,29 @@ TASK_DISPATCHER = "tasks.contrib.celery.CeleryDispatcher" if CELERY_BROKER_URL e
 # A form is refused past the same size as JSON.
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
 
+# Celery (https://docs.celeryq.dev/en/stable/userguide/configuration.html). The row of a task is the truth, so that a
+# message may come twice, or never; what is set here makes both rare.
+CELERY_TASK_DEFAULT_QUEUE = "tasks"
+# A worker that dies leaves its message to another one.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+# The registry keeps the results.
+CELERY_TASK_IGNORE_RESULT = True
+# A worker takes what it can run now, and leaves the rest to others.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# A sweep publishes again, so that nobody waits long here for a broker that is away.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# As long as other servers wait for running tasks when they are stopped.
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = TASK_DRAIN_SECONDS
+if CELERY_BROKER_URL.startswith("amqp"):
+    # A message has been accepted once RabbitMQ says so, and outlives a node of it.
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True, "connect_timeout": 1}
+    CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
+else:
+    # A broker that does not answer holds up only other messages, and those not for long.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_timeout": 5, "socket_keepalive": True}
+
 INSTALLED_APPS = [
     "tasks",  # first, since its runserver takes the place of the others
     "django.contrib.staticfiles",

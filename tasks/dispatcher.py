@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_RETRY_AFTER = 30
 _INTERRUPTED = TaskFailure("interrupted", "The server was stopped before the task had ended; create it again.")
-# Three beats may be missed in a lease.
-_BEATS = 4
+# So many beats are due in a lease, so that some may be missed.
+BEATS = 4
 
 
 class Dispatcher(Protocol):
@@ -72,7 +72,7 @@ class ThreadDispatcher:
         self._is_shared = get_registry().is_shared
         if self._is_shared:
             self._custody = Custody()
-            self._upkeep.append(Repeater("tasks-heartbeat", settings.TASK_LEASE_SECONDS / _BEATS, self._beat))
+            self._upkeep.append(Repeater("tasks-heartbeat", settings.TASK_LEASE_SECONDS / BEATS, self._beat))
         self._start = Once(self._start_upkeep)
         self._stopping = False
         # Tasks that wait for their next attempt, as many as may wait in a lane.

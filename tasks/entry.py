@@ -69,6 +69,11 @@ class TaskEntry:
         return 0 if self.due_at is None else max((self.due_at - _now()).total_seconds(), 0)
 
     @property
+    def age(self) -> float:
+        """Seconds since the attempt began, or since the task was created where none has."""
+        return (_now() - (self.started_at or self.created_at)).total_seconds()
+
+    @property
     def file_path(self) -> str:
         """Where this server serves the result file; empty until the task is completed, and if it has none."""
         return f"files/{self.file_name}" if self.file_name and self.status is Status.COMPLETED else ""

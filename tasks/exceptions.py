@@ -32,6 +32,10 @@ class StaleAttempt(TaskError):
     """Another attempt at the task has begun, or none is running; what this one reports is dropped."""
 
 
+class KindUnknown(TaskError):
+    """The task's kind is not known here; it is left to a process that knows it."""
+
+
 # What tells a worker that nobody waits for its attempt any more.
 ATTEMPT_OVER = (TaskNotFound, TaskAlreadyFinished, StaleAttempt)
 

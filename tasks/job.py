@@ -86,7 +86,7 @@ class Job:
         if is_timed:
             return
         if wait <= 0 and not (_is_on_loop() and get_registry().is_shared):
-            self._flush()
+            self._while_it_runs(self._flush)
         else:
             _get_timer().call_later(max(wait, 0), self.close)
 
@@ -99,7 +99,8 @@ class Job:
         self.check()
         file_name = f"{self._kind}_{self.id}{suffix}"
         # Recorded before it is written: whatever happens to this process, the file can be found and deleted.
-        insist(lambda: self._report(methodcaller("storing", self.attempt, file_name)))
+        storing = methodcaller("storing", self.attempt, file_name)
+        self._while_it_runs(lambda: insist(lambda: self._report(storing)))
         stored = default_storage.save(file_name, ContentFile(content))
         if stored != file_name:
             default_storage.delete(stored)
@@ -112,6 +113,13 @@ class Job:
             self._flush()
         except ATTEMPT_OVER:
             self._is_over = True
+
+    def _while_it_runs(self, report: Callable[[], None]) -> None:
+        try:
+            report()
+        except ATTEMPT_OVER as over:
+            self._is_over = True
+            raise StaleAttempt from over
 
     def _flush(self) -> None:
         with _lock:

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import close_old_connections
 
 from tasks.entry import TaskEntry, TaskFailure
-from tasks.exceptions import ATTEMPT_OVER, PermanentFailure
+from tasks.exceptions import ATTEMPT_OVER, KindUnknown, PermanentFailure
 from tasks.job import Job
 from tasks.json_value import as_json, readable
 from tasks.kinds import get_kinds
@@ -57,10 +57,16 @@ def run(task_id: UUID) -> TaskEntry | None:
 def claim(task_id: UUID) -> TaskEntry | None:
     """Begin an attempt; None where there is nothing left to do."""
     try:
-        return insist(lambda: get_registry().change(task_id, TaskEntry.claimed))
-    except ATTEMPT_OVER as reason:
+        return insist(lambda: get_registry().change(task_id, _claimed))
+    except (*ATTEMPT_OVER, KindUnknown) as reason:
         logger.info("Task %s was not started: %s", task_id, reason)
         return None
+
+
+def _claimed(entry: TaskEntry) -> TaskEntry:
+    if entry.kind not in get_kinds():
+        raise KindUnknown
+    return entry.claimed()
 
 
 def call(entry: TaskEntry, job: Job) -> Outcome:

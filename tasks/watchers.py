@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from uuid import UUID
 
-Notify = Callable[[UUID | None], None]
+Notify = Callable[[UUID | None], object]
 
 
 class Watchers:

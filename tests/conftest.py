@@ -32,8 +32,8 @@ def _database(django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None
     with django_db_blocker.unblock():
         databases = setup_databases(verbosity=0, interactive=False)
         servers.mode.update(modes.for_servers())
-        yield
-        get_registry().close()
+        with modes.celery_worker():
+            yield
         teardown_databases(databases, verbosity=0)
 
 
@@ -54,6 +54,7 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     get_registry.use()
     get_dispatcher.use()
     get_places.use()
+    modes.let_worker_hear_of_cancels()
     yield
     kinds.gate.set()
     get_dispatcher().drain(timeout=0)

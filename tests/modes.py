@@ -1,20 +1,23 @@
-"""Where the tasks are kept and done while the tests run: as DATABASE_URL and CELERY_BROKER_URL of their environment say.
+"""Where the tasks are kept and done while the tests run: as DATABASE_URL and CELERY_BROKER_URL say.
 
 Without them, in memory and in threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
 from django.conf import settings
 from django.db import connection
 
-from tasks.registry import Registry
+from tasks.registry import Registry, get_registry
 
 HAS_DATABASE = bool(settings.DATABASES)
+HAS_BROKER = bool(settings.CELERY_BROKER_URL)
 # A stop in memory fails what others could do where there are any.
 alone = pytest.mark.skipif(HAS_DATABASE, reason="DATABASE_URL is set: other processes go on with the tasks")
+in_lanes = pytest.mark.skipif(HAS_BROKER, reason="CELERY_BROKER_URL is set: the work is done by Celery, in no lane")
 DATABASE_REGISTRIES: list[Callable[[], Registry]] = []
 if HAS_DATABASE:
     from tasks.contrib.database.models import Expired, Holder, Task
@@ -38,3 +41,26 @@ def for_servers() -> dict[str, str]:
         return {"DATABASE_URL": f"sqlite:///{config['NAME']}"}
     user = f"{config['USER']}:{quote(config['PASSWORD'])}" if config["PASSWORD"] else config["USER"]
     return {"DATABASE_URL": f"postgresql://{user}@{config['HOST']}:{config['PORT'] or 5432}/{config['NAME']}"}
+
+
+@contextmanager
+def celery_worker() -> Iterator[None]:
+    """Where there is a broker, a worker of Celery, in threads of this process so that it has the settings of a test."""
+    if not HAS_BROKER:
+        yield
+        return
+    from celery.contrib.testing.worker import start_worker  # noqa: PLC0415 - an optional part of the service
+
+    from tasks.contrib.celery import app  # noqa: PLC0415
+
+    app.control.purge()
+    with start_worker(app, concurrency=32, pool="threads", perform_ping_check=False, loglevel="info"):
+        yield
+
+
+def let_worker_hear_of_cancels() -> None:
+    """Threads cannot be killed, as Celery does with its processes."""
+    if HAS_BROKER:
+        from tasks.contrib.celery import get_worker  # noqa: PLC0415
+
+        get_registry().cancels.add(get_worker().cancel)

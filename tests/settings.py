@@ -17,7 +17,8 @@ TASK_KINDS = [
     "tests.lane_kinds.THREAD_TIMEOUT_RETRY",
     "tests.lane_kinds.PROCESS_TIMEOUT_RETRY",
 ]
-if DATABASES:
-    _name = DATABASES["default"]["NAME"]
+CELERY_TASK_DEFAULT_QUEUE = f"tasks-test-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+if DATABASES:  # noqa: F405 - of the service's own
+    _default = DATABASES["default"]  # noqa: F405
     # One for each process of the tests; a file, which threads and servers can share.
-    DATABASES["default"]["TEST"] = {"NAME": f"{_name}_test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"}
+    _default["TEST"] = {"NAME": f"{_default['NAME']}_test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"}

@@ -89,6 +89,7 @@ def test_a_thread_that_a_task_left_behind_reports_on_no_other_task(api: Api, lan
 
 
 @on_each_lane
+@modes.in_lanes
 def test_a_cancelled_task_is_cancelled_at_once_and_its_work_stops(api: Api, lane: str) -> None:
     entry = api.create(lane, do="check", seconds=20)
     wait_for(lambda: is_started(api, entry))
@@ -113,6 +114,7 @@ def test_a_queued_task_that_is_cancelled_never_starts(api: Api, lane: str) -> No
 
 
 @pytest.mark.parametrize("do", ["check", "watch", "progress"])
+@modes.in_lanes
 def test_a_thread_stops_at_its_next_word_with_the_job(api: Api, do: str) -> None:
     entry = api.create("thread", do=do, seconds=20)
     wait_for(lambda: is_started(api, entry))
@@ -121,6 +123,7 @@ def test_a_thread_stops_at_its_next_word_with_the_job(api: Api, do: str) -> None
     assert api.poll(entry) == cancelled
 
 
+@modes.in_lanes
 def test_what_a_thread_returns_after_its_task_was_cancelled_is_dropped(api: Api) -> None:
     entry = api.create("gate")
     wait_for(lambda: is_started(api, entry))
@@ -144,6 +147,7 @@ def test_only_a_task_of_the_kind_can_be_cancelled(api: Api) -> None:
 
 
 @on_each_lane
+@modes.in_lanes
 def test_a_cancelled_task_is_never_tried_again(api: Api, lane: str) -> None:
     entry = api.create(f"{lane}-retry", do="sleep", seconds=20)
     wait_for(lambda: is_started(api, entry))
@@ -272,6 +276,7 @@ def test_a_timeout_is_a_failure_that_is_tried_again(api: Api, lane: str, setting
 
 
 @pytest.mark.parametrize(("do", "code"), [("kill", -9), ("leave", 0)])
+@modes.in_lanes
 def test_a_process_that_ends_in_a_task_fails_that_task_alone(api: Api, do: str, code: int) -> None:
     ended = api.wait(api.create("process", do=do))
     assert ended["status"] == "failed"
@@ -280,11 +285,13 @@ def test_a_process_that_ends_in_a_task_fails_that_task_alone(api: Api, do: str, 
     assert api.wait(api.create("process"))["status"] == "completed"
 
 
+@modes.in_lanes
 def test_a_crash_is_a_failure_that_is_tried_again(api: Api) -> None:
     ended = api.wait(api.create("process-retry", do="kill"))
     assert (ended["attempt"], ended["error"]["code"]) == (3, "crashed")
 
 
+@modes.in_lanes
 def test_an_idle_process_that_is_killed_is_replaced(api: Api) -> None:
     api.wait(api.create("process"))
     [process] = _worker_processes()
@@ -343,6 +350,7 @@ def test_a_lane_runs_as_many_tasks_at_once_as_it_has_threads(api: Api, settings:
     assert {api.wait(entry)["status"] for entry in entries} == {"completed"}
 
 
+@modes.in_lanes
 def test_where_the_system_has_no_thread_left_a_create_is_refused_and_leaves_nothing_behind(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +371,7 @@ def test_nothing_starts_before_the_first_task() -> None:
     assert set(threading.enumerate()) <= before
 
 
+@modes.in_lanes
 def test_every_thread_has_a_name_and_ends_with_its_dispatcher(api: Api) -> None:
     for lane in LANES:
         api.wait(api.create(lane, do="report", times=100))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests import modes
 from tests.helpers import PROJECT, clean_environment
 from tests.servers import SERVE, running
 
@@ -96,6 +97,7 @@ def first_missing(shown: str, printed: str) -> str | None:
     return None
 
 
+@modes.alone
 def test_the_commands_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
     found = examples()
     with running(tmp_path / "server", *SERVE, TASK_STEP_SECONDS="0.3") as server:

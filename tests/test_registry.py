@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+import operator
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from operator import methodcaller
 from typing import Any
 
@@ -364,7 +366,8 @@ def test_pages_stay_right_when_many_entries_are_gone(registry: Registry) -> None
 # Watchers
 
 
-def version(registry: Registry, task_id: uuid.UUID) -> int | None:
+def version(registry: Registry, task_id: uuid.UUID | None) -> int | None:
+    assert task_id is not None
     try:
         return registry.get(task_id).version
     except TaskNotFound:
@@ -374,7 +377,7 @@ def version(registry: Registry, task_id: uuid.UUID) -> int | None:
 def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry) -> None:
     entry, other = new_entry(), new_entry()
     of_one: list[int | None] = []
-    of_all: list[tuple[uuid.UUID, int | None]] = []
+    of_all: list[tuple[uuid.UUID | None, int | None]] = []
     registry.watchers.add(lambda task_id: of_one.append(version(registry, task_id)), entry.id)
     registry.watchers.add(lambda task_id: of_all.append((task_id, version(registry, task_id))))
     steps: list[Callable[[], object]] = [
@@ -386,8 +389,8 @@ def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry
     seen: list[int | None] = [1, 2, 3, None]
     for number, step in enumerate(steps, 1):
         step()
-        wait_for(lambda number=number: of_one == seen[:number])
-        wait_for(lambda number=number: of_all == [(entry.id, version) for version in seen[:number]])
+        wait_for(partial(operator.eq, of_one, seen[:number]))
+        wait_for(partial(operator.eq, of_all, [(entry.id, version) for version in seen[:number]]))
     registry.add(other)
     wait_for(lambda: of_all[4:] == [(other.id, 1)])
     assert of_one == seen
@@ -395,7 +398,7 @@ def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry
 
 def test_a_change_that_is_refused_is_told_to_nobody(registry: Registry) -> None:
     entry = registry.add(new_entry(idempotency_key="key"))
-    told: list[uuid.UUID] = []
+    told: list[uuid.UUID | None] = []
     registry.watchers.add(told.append)
     registry.watchers.add(told.append, entry.id)
     with pytest.raises(StaleAttempt):
@@ -408,7 +411,7 @@ def test_a_change_that_is_refused_is_told_to_nobody(registry: Registry) -> None:
 
 def test_who_watches_no_more_is_told_no_more(registry: Registry) -> None:
     entry = registry.add(new_entry())
-    told: dict[str, list[uuid.UUID]] = {"one": [], "other": [], "all": [], "rest": []}
+    told: dict[str, list[uuid.UUID | None]] = {"one": [], "other": [], "all": [], "rest": []}
     notify = {name: ids.append for name, ids in told.items()}
     for name in ("one", "other"):
         registry.watchers.add(notify[name], entry.id)

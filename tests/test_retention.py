@@ -51,7 +51,7 @@ def test_past_the_limit_the_oldest_ended_tasks_go_and_their_files(
     settings.TASK_MAX_ENTRIES = 2
     live = api.create("gate")
     ended = [api.wait(api.create("thread", do="save")) for _ in range(4)]
-    assert [api.get(f"/poll-thread/{entry['id']}").status_code for entry in ended] == [410, 410, 200, 200]
+    wait_for(lambda: [api.get(f"/poll-thread/{entry['id']}").status_code for entry in ended] == [410, 410, 200, 200])
     kept = {entry["file_path"].removeprefix("files/") for entry in ended[2:]}
     wait_for(lambda: {file.name for file in files.iterdir()} == kept)
     assert api.get(f"/{ended[0]['file_path']}").status_code == 404

@@ -8,8 +8,10 @@ from django.conf import LazySettings
 from tasks import runner
 from tasks.dispatcher import ThreadDispatcher, get_dispatcher
 from tasks.lanes import base
-from tests import kinds
+from tests import kinds, modes
 from tests.helpers import Api, wait_for
+
+pytestmark = modes.in_lanes
 
 
 class Clock:

@@ -12,6 +12,7 @@ from django.conf import LazySettings
 from django.core.management import call_command
 
 from tasks.management.commands import serve
+from tests import modes
 from tests.helpers import PROJECT, clean_environment
 from tests.servers import SERVE, free_port, running
 
@@ -66,7 +67,11 @@ def test_a_body_without_its_length_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        (["--workers", "2"], "a poll would ask a process that never heard of the task. Use --workers 1"),
+        pytest.param(
+            ["--workers", "2"],
+            "a poll would ask a process that never heard of the task. Set DATABASE_URL",
+            marks=modes.alone,
+        ),
         (["--workers", "0"], "--workers is 0; set it to 1 or more."),
         (["--threads", "0"], "--threads is 0; set it to 1 or more."),
     ],
@@ -75,6 +80,7 @@ def test_what_cannot_work_is_refused_with_what_to_set(options: list[str], hint: 
     assert hint in refused_serve(*options)
 
 
+@modes.alone
 def test_two_processes_of_one_server_that_share_no_store_are_found_out(tmp_path: Path) -> None:
     with running(tmp_path, "-m", "tests.prefork", "{port}", TASK_STEP_SECONDS="0") as server:
         answers = [server.ask("GET", "/metrics") for _ in range(40)]

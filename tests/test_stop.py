@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import modes
 from tests.helpers import wait_for
 from tests.servers import RUNSERVER, SERVE, Server, running
 
@@ -82,6 +83,7 @@ def test_a_stop_lets_running_tasks_end_while_polls_go_on(
         assert stopped(server) == 0
 
 
+@modes.alone
 @SERVERS
 def test_what_waits_and_what_runs_too_long_is_interrupted_which_clients_are_told_and_nothing_is_left(
     tmp_path: Path, command: tuple[str, ...]

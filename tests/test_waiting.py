@@ -10,12 +10,18 @@ from django.conf import LazySettings
 
 from tasks import waiting
 from tasks.entry import TaskEntry
-from tasks.registry import get_registry
+from tasks.registry import MemoryRegistry, get_registry
 from tasks.waiting import Places, Watcher, get_places
 
 
 def added() -> TaskEntry:
     return get_registry().add(TaskEntry(kind="task", name="sample_name"))
+
+
+@pytest.fixture(autouse=True)
+def _in_memory() -> None:
+    """A registry that tells of each change before it returns."""
+    get_registry.use(MemoryRegistry())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from tasks.contrib.database.models import Expired, Holder, Task
@@ -19,6 +19,7 @@ from tasks.entry import Status, TaskEntry
 from tasks.exceptions import RegistryUnavailable, TaskExpired, TaskNotFound
 from tasks.once import Once
 from tasks.registry import Position, Transition
+from tasks.watchers import Watchers
 
 # So many rows are dropped in one transaction.
 _BATCH = 1000
@@ -41,14 +42,13 @@ class DatabaseRegistry:
     def __init__(self) -> None:
         self._id = uuid.uuid4()
         self._signals = Signals()
-        self.watchers = self._signals.changes
-        self.cancels = self._signals.cancels
+        self.watchers: Watchers = self._signals.changes
+        self.cancels: Watchers = self._signals.cancels
         self._enlist = Once(self.beat)
         # With a broker the waiting tasks are in its hands, and not in those of a process.
         self._has_broker = bool(settings.CELERY_BROKER_URL)
 
     def add(self, entry: TaskEntry) -> TaskEntry:
-        self._enlist()
         row = Task(**columns(entry), **self._custody(entry))
         with _reached():
             if not entry.idempotency_key:
@@ -88,7 +88,6 @@ class DatabaseRegistry:
             changed = transition(entry)
             if changed is entry:
                 return entry
-            self._enlist()
             before, after = columns(entry), columns(changed)
             changes = {name: value for name, value in after.items() if value != before[name]}
             with _reached():
@@ -161,18 +160,19 @@ class DatabaseRegistry:
                 )
 
     def take(self, limit: int, kinds: Collection[str]) -> list[TaskEntry]:
-        self._enlist()
+        if not self._has_broker:
+            self._enlist()
         waiting = Task.objects.filter(status=_PENDING, started_at=None, kind__in=kinds, take_at__lte=Now())
         with _reached():
             taken = self._take(waiting.filter(held_by=None), limit)
             if len(taken) < limit:
-                taken += self._take(waiting.filter(self._has_lost_its_holder()), limit - len(taken))
+                taken += self._take(self._of_the_dead(waiting), limit - len(taken))
         return taken
 
     def lost(self, limit: int, kinds: Collection[str]) -> list[TaskEntry]:
-        running = Task.objects.filter(self._has_lost_its_holder(), status=_PENDING, kind__in=kinds)
+        running = Task.objects.filter(status=_PENDING, started_at__isnull=False, kind__in=kinds)
         with _reached():
-            rows = running.exclude(started_at=None).values_list(*FIELDS)[:limit]
+            rows = self._of_the_dead(running).values_list(*FIELDS)[:limit]
             return [entry_of(row) for row in rows]
 
     def close(self) -> None:
@@ -185,15 +185,18 @@ class DatabaseRegistry:
         if entry.ended:
             return {"held_by": None, "take_at": None}
         if entry.started_at is not None:
+            self._enlist()
             return {"held_by": self._id, "take_at": None}
         due_at = entry.due_at or _now()
         if self._has_broker:
             return {"held_by": None, "take_at": due_at + timedelta(seconds=_PUBLISHED_AGAIN_SECONDS)}
+        self._enlist()
         return {"held_by": self._id, "take_at": due_at}
 
-    def _has_lost_its_holder(self) -> Q:
+    def _of_the_dead(self, tasks: "QuerySet[Task]") -> "QuerySet[Task]":
+        """Those in the hands of a process that is gone."""
         alive = Holder.objects.filter(id=OuterRef("held_by"), beat_until__gt=Now())
-        return Q(held_by__isnull=False) & ~Q(held_by=self._id) & ~Exists(alive)
+        return tasks.filter(~Exists(alive), held_by__isnull=False).exclude(held_by=self._id)
 
     def _take(self, waiting: "QuerySet[Task]", limit: int) -> list[TaskEntry]:
         with transaction.atomic():
@@ -228,8 +231,10 @@ def _expire_past_the_limit() -> None:
     now = _now()
     kept = Task.objects.filter(expires_at__gt=now).order_by("-expires_at")
     most = settings.TASK_MAX_ENTRIES
-    while ids := list(kept.values_list("id", flat=True)[most : most + _BATCH]):
-        Task.objects.filter(id__in=ids, expires_at__gt=now).update(expires_at=now)
+    while rows := list(kept.values_list("id", "expires_at")[most : most + _BATCH]):
+        # All by the same, so that their order stays.
+        sooner = (rows[0][1] or now) - now
+        Task.objects.filter(id__in=[task_id for task_id, _ in rows]).update(expires_at=F("expires_at") - sooner)
 
 
 def _drop_expired() -> list[str]:
@@ -238,7 +243,8 @@ def _drop_expired() -> list[str]:
         expired = Task.objects.filter(expires_at__lte=_now()).order_by("expires_at")
         rows = list(expired.select_for_update(skip_locked=True).values_list("id", "expires_at", "file_name")[:_BATCH])
         Expired.objects.bulk_create(
-            [Expired(id=task_id, expired_at=expired_at) for task_id, expired_at, _ in rows], ignore_conflicts=True
+            [Expired(id=task_id, expired_at=expired_at or _now()) for task_id, expired_at, _ in rows],
+            ignore_conflicts=True,
         )
         Task.objects.filter(id__in=[task_id for task_id, _, _ in rows]).delete()
     return [file_name for _, _, file_name in rows]

@@ -48,7 +48,8 @@ class Signals:
             self._woken.close()
 
     def _start_thread(self) -> None:
-        listen, parameters = _listen_to_sqlite, connection.settings_dict["NAME"]
+        listen: Callable[[Signals, Any], None] = _listen_to_sqlite
+        parameters = connection.settings_dict["NAME"]
         if connection.vendor == "postgresql":
             listen, parameters = _listen_to_postgresql, connection.get_connection_params()
         self._wake, self._woken = socket.socketpair()
@@ -154,7 +155,8 @@ def _listen_to_sqlite(signals: Signals, path: str) -> None:
                 continue
             seen = version
             rows = listening.execute("SELECT id, task_id, status FROM tasks_database_change WHERE id > ?", (last,))
-            for last, task_id, status in rows.fetchall():
+            for change, task_id, status in rows.fetchall():
                 signals.tell(UUID(task_id), status)
+                last = change
     finally:
         listening.close()

@@ -57,8 +57,8 @@ class Command(BaseCommand):
         if options["workers"] > 1 and not settings.DATABASES:
             raise CommandError(
                 f"--workers {options['workers']} cannot work while the tasks are kept in memory: a poll would ask a "
-                "process that never heard of the task. Set DATABASE_URL to keep them in a database, or use --workers 1; "
-                "--threads sets how many requests it answers at once."
+                "process that never heard of the task. Set DATABASE_URL to keep them in a database, or use "
+                "--workers 1; --threads sets how many requests it answers at once."
             )
         for name in ("workers", "threads"):
             if options[name] < 1:

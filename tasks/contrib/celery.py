@@ -1,0 +1,242 @@
+"""The work on Celery workers, on any number of machines. The row is the truth, and a message only a hint to it."""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from celery import Celery
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown
+from django.conf import settings
+from django.db import connection, connections
+
+from tasks import runner
+from tasks.dispatcher import BEATS, get_dispatcher
+from tasks.entry import TaskEntry, TaskFailure
+from tasks.exceptions import DispatcherStopping
+from tasks.job import Job
+from tasks.kinds import get_kinds
+from tasks.lanes import LaneCounts
+from tasks.maintenance import SWEEP_SECONDS, Custody, Repeater, rescue, sweep, take_up
+from tasks.once import Once
+from tasks.registry import get_registry
+from tasks.runner import Outcome
+from tasks.timer import Timer
+
+logger = logging.getLogger(__name__)
+
+_MAX_RETRY_AFTER = 30
+_STOPPED_RETRY_AFTER = 60
+# A code that ignores its time limit loses its process so many seconds later.
+_SOFT_LIMIT_LATE_SECONDS = 0.2
+_HARD_LIMIT_LATE_SECONDS = 2
+_LEAST_VISIBILITY_SECONDS = 3600
+
+app = Celery("tasks")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+
+
+@app.on_after_configure.connect
+def _hide_messages_long_enough(sender: Celery, **_: Any) -> None:
+    # Redis gives a message to a second worker when the first has not acknowledged it by then; that costs a look at the
+    # row each time, so it is longer than any task may take.
+    longest = max((kind.timeout or 0 for kind in get_kinds().values()), default=0)
+    sender.conf.broker_transport_options["visibility_timeout"] = max(2 * longest, _LEAST_VISIBILITY_SECONDS)
+
+
+@app.task(name="tasks.run")
+def run_task(task_id: str) -> None:
+    """Make one attempt at the task, unless there is nothing left to do."""
+    get_worker().run(UUID(task_id))
+
+
+class CeleryDispatcher:
+    """Publishes messages. A thread of its own does that, so that no request ever waits for the broker.
+
+    What cannot be published now, since the broker is away or too much waits for it, is published by a later sweep.
+    """
+
+    def __init__(self) -> None:
+        self._to_publish: queue.Queue[Callable[[], object] | None] = queue.Queue(settings.TASK_QUEUE_LIMIT)
+        self._timer = Timer("tasks-timer")
+        self._sweeper = Repeater("tasks-sweeper", SWEEP_SECONDS, self._look_after)
+        self._start = Once(self._start_threads)
+        self._is_away = False
+        self._is_stopping = False
+        self._publisher: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._start()
+
+    def dispatch(self, entry: TaskEntry, delay: float = 0) -> None:
+        if self._is_stopping:
+            raise DispatcherStopping(_STOPPED_RETRY_AFTER)
+        self._start()
+        if delay:
+            self._timer.call_later(delay, lambda: self._enqueue(lambda: _publish(entry)))
+        else:
+            self._enqueue(lambda: _publish(entry))
+
+    def cancel(self, entry: TaskEntry) -> None:
+        self._start()
+        self._enqueue(lambda: app.control.revoke(str(entry.id), terminate=True, signal="SIGKILL"))
+
+    def retry_after(self, entry: TaskEntry) -> int:
+        """As long again as the task waits or runs by now; nobody here knows more of the workers."""
+        return max(1, min(round(entry.due_in or entry.age), _MAX_RETRY_AFTER))
+
+    def drain(self, timeout: float) -> bool:
+        self._is_stopping = True
+        self._sweeper.stop()
+        self._timer.clear()
+        self._enqueue(None)
+        if thread := self._publisher:
+            thread.join(timeout)
+        return True
+
+    def counts(self) -> dict[str, LaneCounts]:
+        return {}
+
+    def _start_threads(self) -> None:
+        self._publisher = threading.Thread(target=self._publish_all, name="tasks-publisher", daemon=True)
+        self._publisher.start()
+        self._sweeper.start()
+
+    def _look_after(self) -> None:
+        sweep()
+        rescue(self.dispatch, self._to_publish.maxsize - self._to_publish.qsize())
+
+    def _enqueue(self, publish: Callable[[], object] | None) -> None:
+        try:
+            self._to_publish.put_nowait(publish)
+        except queue.Full:
+            logger.warning("Too much waits for the broker: a task is published later")
+
+    def _publish_all(self) -> None:
+        while (publish := self._to_publish.get()) is not None:
+            try:
+                publish()
+            except Exception as error:  # noqa: BLE001 - each broker's library has its own
+                if not self._is_away:
+                    logger.warning("The broker cannot be reached, and tasks are published later: %r", error)
+                self._is_away = True
+            else:
+                self._is_away = False
+
+
+def _publish(entry: TaskEntry) -> None:
+    seconds = get_kinds()[entry.kind].timeout
+    limits = {}
+    if seconds is not None:
+        limits = {
+            "soft_time_limit": seconds + _SOFT_LIMIT_LATE_SECONDS,
+            "time_limit": seconds + _HARD_LIMIT_LATE_SECONDS,
+        }
+    run_task.apply_async((str(entry.id),), task_id=str(entry.id), **limits)
+
+
+class Worker:
+    """What a process of a worker does beside running tasks: it beats, and looks after those of others."""
+
+    def __init__(self) -> None:
+        self._timer = Timer("tasks-timer")
+        self._custody = Custody()
+        # The tasks that run here, and how to stop each. Adding to a dictionary and taking away are atomic.
+        self._here: dict[UUID, Callable[[], object]] = {}
+        self._heart = Repeater("tasks-heartbeat", settings.TASK_LEASE_SECONDS / BEATS, self._beat)
+        get_dispatcher().start()
+        self._heart.start()
+
+    def stop(self) -> None:
+        self._heart.stop()
+        get_dispatcher().drain(settings.TASK_DRAIN_SECONDS)
+        get_registry().close()
+
+    def run(self, task_id: UUID) -> None:
+        entry = runner.claim(task_id)
+        if entry is None:
+            return
+        self._here[task_id] = _nothing
+        seconds = get_kinds()[entry.kind].timeout
+        deadline = None if seconds is None else self._timer.call_later(seconds, lambda: self._time_out(entry, seconds))
+        try:
+            outcome = self._call(entry)
+            if outcome is not None:
+                _settle(entry, outcome)
+        finally:
+            if deadline is not None:
+                deadline.cancel()
+            del self._here[task_id]
+
+    def cancel(self, task_id: UUID | None) -> None:
+        """Stop a coroutine whose task has ended; a function is stopped by Celery, with its process."""
+        if task_id is not None:
+            self._here.get(task_id, _nothing)()
+
+    def _call(self, entry: TaskEntry) -> Outcome | None:
+        job = Job(entry)
+        if not get_kinds()[entry.kind].is_async:
+            return runner.call(entry, job)
+        with suppress(asyncio.CancelledError):
+            return asyncio.run(self._acall(entry, job))
+        return None
+
+    async def _acall(self, entry: TaskEntry, job: Job) -> Outcome:
+        loop, work = asyncio.get_running_loop(), asyncio.current_task()
+        if work is not None:
+            self._here[entry.id] = lambda: loop.call_soon_threadsafe(work.cancel)
+        outcome = await runner.acall(entry, job)
+        await asyncio.to_thread(job.close)
+        return outcome
+
+    def _time_out(self, entry: TaskEntry, seconds: float) -> None:
+        # Celery's limits stop the code as well; they know nothing of the entry.
+        _settle(entry, Outcome(error=TaskFailure("timeout", f"The attempt took longer than {seconds:g} seconds.")))
+        self.cancel(entry.id)
+
+    def _beat(self) -> None:
+        get_registry().beat()
+        forgotten, gone = self._custody.compare(set(self._here))
+        for task_id in forgotten:
+            take_up(task_id, get_dispatcher().dispatch)
+        for task_id in gone:
+            self.cancel(task_id)
+
+
+def _nothing() -> None:
+    """Stops nothing."""
+
+
+def _settle(entry: TaskEntry, outcome: Outcome) -> None:
+    settled = runner.settle(entry, outcome)
+    if settled is not None and not settled.ended:
+        with suppress(DispatcherStopping):  # a sweep of another process publishes it
+            get_dispatcher().dispatch(settled, settled.due_in)
+
+
+get_worker = Once(Worker)
+
+
+@worker_init.connect
+def _check_database(**_: Any) -> None:
+    connection.ensure_connection()
+    connection.close()
+    if connection.settings_dict["OPTIONS"].get("pool"):
+        connection.close_pool()  # type: ignore[attr-defined]  # which PostgreSQL has
+
+
+@worker_process_init.connect
+def _begin_process(**_: Any) -> None:
+    # Celery closes a process's connections after each task, and the whole pool with them; so it has none.
+    connections.settings["default"]["OPTIONS"].pop("pool", None)
+    connections.settings["default"]["CONN_MAX_AGE"] = None
+    get_worker()
+
+
+@worker_process_shutdown.connect
+def _end_process(**_: Any) -> None:
+    get_worker().stop()
