@@ -32,6 +32,9 @@ BEATS = 4
 class Dispatcher(Protocol):
     """Runs tasks without the caller, who hands it the stored entry; it needs no more than the id and the kind."""
 
+    is_stopping: bool
+    """Whether it takes no more tasks."""
+
     def start(self) -> None:
         """Look after what needs it from now on, and not only from the first task: call it in a process that serves."""
 
@@ -74,7 +77,7 @@ class ThreadDispatcher:
             self._custody = Custody()
             self._upkeep.append(Repeater("tasks-heartbeat", settings.TASK_LEASE_SECONDS / BEATS, self._beat))
         self._start = Once(self._start_upkeep)
-        self._stopping = False
+        self.is_stopping = False
         # Tasks that wait for their next attempt, as many as may wait in a lane.
         self._delayed: dict[UUID, Call] = {}
         self._aside = Aside() if self._is_shared else None
@@ -116,7 +119,7 @@ class ThreadDispatcher:
         deadline = time.monotonic() + timeout
         lanes = self._lanes.values()
         with self._lock:
-            self._stopping = True
+            self.is_stopping = True
             delayed, self._delayed = self._delayed, {}
         for call in delayed.values():
             call.cancel()
@@ -158,7 +161,7 @@ class ThreadDispatcher:
 
     def _delay(self, entry: TaskEntry, seconds: float) -> None:
         with self._lock:
-            if self._stopping:
+            if self.is_stopping:
                 raise DispatcherStopping(1)
             if len(self._delayed) >= settings.TASK_QUEUE_LIMIT:
                 raise DispatcherFull(math.ceil(seconds))
@@ -201,7 +204,7 @@ class ThreadDispatcher:
     def _look_after(self) -> None:
         self._tidy()
         sweep()
-        if self._is_shared and not self._stopping:
+        if self._is_shared and not self.is_stopping:
             rescue(self._accept, settings.TASK_QUEUE_LIMIT - max(count.waiting for count in self.counts().values()))
 
     def _beat(self) -> None:
@@ -233,6 +236,8 @@ class ThreadDispatcher:
 
 class ImmediateDispatcher:
     """Runs each task, all its attempts, before `dispatch` returns: for tests of a kind."""
+
+    is_stopping = False
 
     def start(self) -> None:
         """There is nothing to look after."""

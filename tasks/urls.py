@@ -9,7 +9,7 @@ from tasks.rest.schema import OnceGenerator
 from tasks.views.files import FileView
 from tasks.views.listing import TasksView
 from tasks.views.pair import CreateView, PollView
-from tasks.views.site import MetricsView, NotFoundView, PageView
+from tasks.views.site import HealthView, MetricsView, NotFoundView, PageView, ReadyView
 
 
 def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
@@ -27,6 +27,8 @@ urlpatterns = [
     re_path(r"^tasks/?$", TasksView.as_view(), name="tasks"),
     re_path(r"^files/(?P<name>[^/]+)/?$", FileView.as_view(), name="files"),
     re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),
+    re_path(r"^healthz/?$", HealthView.as_view(), name="healthz"),
+    re_path(r"^readyz/?$", ReadyView.as_view(), name="readyz"),
     re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(generator_class=OnceGenerator), name="schema"),
     re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     re_path(r"", NotFoundView.as_view()),

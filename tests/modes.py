@@ -17,6 +17,8 @@ HAS_DATABASE = bool(settings.DATABASES)
 HAS_BROKER = bool(settings.CELERY_BROKER_URL)
 # A stop in memory fails what others could do where there are any.
 alone = pytest.mark.skipif(HAS_DATABASE, reason="DATABASE_URL is set: other processes go on with the tasks")
+# Of what a database adds.
+in_a_database = pytest.mark.skipif(not HAS_DATABASE, reason="DATABASE_URL is not set; tests/test_databases.py sets it")
 in_lanes = pytest.mark.skipif(HAS_BROKER, reason="CELERY_BROKER_URL is set: the work is done by Celery, in no lane")
 DATABASE_REGISTRIES: list[Callable[[], Registry]] = []
 if HAS_DATABASE:

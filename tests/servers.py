@@ -107,7 +107,7 @@ def running(
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *(word.format(port=port) for word in command)],
-            env=clean_environment(TASK_FILES_ROOT=str(directory / "files"), **coverage | mode | settings),
+            env=clean_environment(**{"TASK_FILES_ROOT": str(directory / "files")} | coverage | mode | settings),
             cwd=project,
             stdout=log,
             stderr=log,

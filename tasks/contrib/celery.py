@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from django.conf import settings
 from django.db import connection, connections
 
 from tasks import runner
+from tasks.checks import obstacle
 from tasks.dispatcher import BEATS, get_dispatcher
 from tasks.entry import TaskEntry, TaskFailure
 from tasks.exceptions import DispatcherStopping
@@ -66,14 +68,14 @@ class CeleryDispatcher:
         self._sweeper = Repeater("tasks-sweeper", SWEEP_SECONDS, self._look_after)
         self._start = Once(self._start_threads)
         self._is_away = False
-        self._is_stopping = False
+        self.is_stopping = False
         self._publisher: threading.Thread | None = None
 
     def start(self) -> None:
         self._start()
 
     def dispatch(self, entry: TaskEntry, delay: float = 0) -> None:
-        if self._is_stopping:
+        if self.is_stopping:
             raise DispatcherStopping(_STOPPED_RETRY_AFTER)
         self._start()
         if delay:
@@ -90,7 +92,7 @@ class CeleryDispatcher:
         return max(1, min(round(entry.due_in or entry.age), _MAX_RETRY_AFTER))
 
     def drain(self, timeout: float) -> bool:
-        self._is_stopping = True
+        self.is_stopping = True
         self._sweeper.stop()
         self._timer.clear()
         self._enqueue(None)
@@ -222,8 +224,10 @@ get_worker = Once(Worker)
 
 
 @worker_init.connect
-def _check_database(**_: Any) -> None:
-    connection.ensure_connection()
+def _refuse_what_cannot_work(**_: Any) -> None:
+    if what := obstacle():
+        sys.exit(what)
+    # The processes that are forked now must not share what this one has used.
     connection.close()
     if connection.settings_dict["OPTIONS"].get("pool"):
         connection.close_pool()  # type: ignore[attr-defined]  # which PostgreSQL has

@@ -10,6 +10,7 @@ from django.core.servers.basehttp import get_internal_wsgi_application
 from granian import Granian
 from granian.constants import Interfaces
 
+from tasks.checks import obstacle
 from tasks.dispatcher import get_dispatcher
 from tasks.gateway import Gateway
 from tasks.stopping import drain_on_signals
@@ -63,6 +64,8 @@ class Command(BaseCommand):
         for name in ("workers", "threads"):
             if options[name] < 1:
                 raise CommandError(f"--{name} is {options[name]}; set it to 1 or more.")
+        if what := obstacle():
+            raise CommandError(what)
         _refuse_taken_address(options["host"], options["port"])
         self.stdout.write(f"Serving at http://{options['host']}:{options['port']}/, with its API explained at /docs.")
         Granian(

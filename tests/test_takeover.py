@@ -1,0 +1,138 @@
+"""Several server processes on one database: each does and answers all, and a dead one's work is taken over."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import modes
+from tests.helpers import wait_for
+from tests.servers import SERVE, Server, running
+
+pytestmark = [modes.in_a_database, modes.in_lanes]
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TASK_LEASE_SECONDS": "1", "TASK_DRAIN_SECONDS": "1"}
+
+
+@contextmanager
+def serving(directory: Path, name: str, *options: str, **settings: str) -> Iterator[Server]:
+    files = {"TASK_FILES_ROOT": str(directory / "files")}
+    with running(directory / name, *SERVE, *options, **SETTINGS | files | settings) as server:
+        yield server
+
+
+def kill(server: Server) -> None:
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+
+
+def is_started(server: Server, location: str) -> bool:
+    return server.poll(location)["started_at"] is not None
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    with serving(tmp_path, "one") as one, serving(tmp_path, "other") as other:
+        yield one, other
+
+
+def test_several_workers_of_one_server_share_all_tasks(tmp_path: Path) -> None:
+    with serving(tmp_path, "one", "--workers", "2") as server:
+        locations = [server.create(kind) for _ in range(10) for kind in ("task", "thread", "async")]
+        assert {server.wait(location)["status"] for location in locations} == {"completed"}
+        file_path = server.poll(locations[0])["file_path"]
+        assert server.ask("GET", f"/{file_path}").status == 200
+
+
+def test_any_server_answers_polls_waits_and_streams_of_any_task(pair: tuple[Server, Server]) -> None:
+    one, other = pair
+    location = one.create("thread", do="check", seconds=1)
+    with ThreadPoolExecutor(2) as clients:
+        waits = clients.submit(other.ask, "GET", location, Prefer="wait=20")
+        follows = clients.submit(other.ask, "GET", location, Accept="text/event-stream")
+        assert waits.result().json["status"] == "completed"
+        assert b'"status":"completed"' in follows.result().body
+    assert other.poll(location) == one.poll(location)
+
+
+def test_a_cancel_at_any_server_stops_the_work_at_another(pair: tuple[Server, Server]) -> None:
+    one, other = pair
+    locations = [one.create(kind, do="sleep", seconds=600) for kind in ("async", "process")]
+    wait_for(lambda: all(is_started(other, location) for location in locations))
+    for location in locations:
+        assert other.ask("DELETE", location).json["status"] == "cancelled"
+    wait_for(lambda: b'tasks_running{lane="async"} 0.0' in one.ask("GET", "/metrics").body)
+    wait_for(lambda: b'tasks_running{lane="processes"} 0.0' in one.ask("GET", "/metrics").body)
+
+
+def test_an_idempotency_key_holds_at_every_server(pair: tuple[Server, Server]) -> None:
+    answers = [
+        server.ask("POST", "/create-task", {"name": "once"}, **{"Idempotency-Key": "key"}) for server in [*pair, *pair]
+    ]
+    assert [answer.status for answer in answers] == [201] * 4
+    assert len({answer.json["id"] for answer in answers}) == 1
+
+
+def test_the_work_of_a_killed_server_is_taken_over_by_another(pair: tuple[Server, Server]) -> None:
+    one, other = pair
+    begun = [one.create(kind, do="check", seconds=1) for kind in ("thread", "async", "process")]
+    begun += [one.create("thread-single", do="check", seconds=1)]
+    wait_for(lambda: all(is_started(other, location) for location in begun))
+    waiting = one.create("thread-single")
+    kill(one)
+    killed_at = time.monotonic()
+    taken: list[Any] = [wait_for(lambda at=at: (now := other.poll(at))["attempt"] == 2 and now) for at in begun]
+    assert time.monotonic() - killed_at < 2 * 1 + 1  # two leases, and a sweep
+    assert {entry["status"] for entry in taken} <= {"pending", "completed"}
+    assert {other.wait(location)["status"] for location in [*begun, waiting]} == {"completed"}
+    assert other.poll(waiting)["attempt"] == 1
+
+
+def test_the_work_of_a_killed_server_is_taken_over_by_the_next_start(tmp_path: Path) -> None:
+    with serving(tmp_path, "first") as server:
+        location = server.create("thread", do="check", seconds=1)
+        wait_for(lambda: is_started(server, location))
+        kill(server)
+    with serving(tmp_path, "second") as server:
+        last = server.wait(location)
+    assert (last["status"], last["attempt"]) == ("completed", 2)
+
+
+def test_a_stop_leaves_what_had_not_ended_to_others(tmp_path: Path) -> None:
+    with serving(tmp_path, "first") as server:
+        locations = [server.create(f"{lane}-single", do="watch", seconds=8) for lane in ("thread", "async")]
+        wait_for(lambda: all(is_started(server, location) for location in locations))
+        waiting = server.create("thread-single")
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+        assert "left to other processes" in server.log
+    with serving(tmp_path, "second") as server:
+        wait_for(lambda: all(server.poll(location)["attempt"] == 2 for location in locations))
+        for location in locations:
+            server.ask("DELETE", location)
+        assert server.wait(waiting)["status"] == "completed"
+
+
+def test_a_server_that_slept_past_its_lease_changes_nothing(pair: tuple[Server, Server]) -> None:
+    one, other = pair
+    location = one.create("thread", do="check", seconds=2)
+    wait_for(lambda: is_started(other, location))
+    os.killpg(one.process.pid, signal.SIGSTOP)
+    try:
+        last = other.wait(location)
+        assert (last["status"], last["attempt"]) == ("completed", 2)
+    finally:
+        os.killpg(one.process.pid, signal.SIGCONT)
+    wait_for(lambda: b'tasks_running{lane="threads"} 0.0' in one.ask("GET", "/metrics").body)
+    assert one.poll(location) == other.poll(location) == last
+
+
+def test_health_is_told(pair: tuple[Server, Server]) -> None:
+    one, _ = pair
+    assert one.ask("GET", "/healthz").json == {"status": "live"}
+    assert one.ask("GET", "/readyz").json == {"status": "ready"}
