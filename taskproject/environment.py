@@ -39,14 +39,16 @@ def integer(name: str, default: int, *, least: int = 1) -> int:
     return number
 
 
-def seconds(name: str, default: float) -> float:
+def seconds(name: str, default: float, *, least: float = 0) -> float:
     value = text(name, str(default))
     try:
         number = float(value)
     except ValueError:
         number = -1
-    if not 0 <= number <= MOST_SECONDS:
-        raise ImproperlyConfigured(f"{name} is {value!r}; set it to a number of seconds from 0 to {MOST_SECONDS:,}.")
+    if not least <= number <= MOST_SECONDS:
+        raise ImproperlyConfigured(
+            f"{name} is {value!r}; set it to a number of seconds from {least:g} to {MOST_SECONDS:,}."
+        )
     return number
 
 

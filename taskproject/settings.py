@@ -26,7 +26,7 @@ TASK_MAX_ENTRIES = environment.integer("TASK_MAX_ENTRIES", 100_000)
 TASK_WAIT_SECONDS = environment.seconds("TASK_WAIT_SECONDS", 60)
 TASK_MAX_WAITERS = environment.integer("TASK_MAX_WAITERS", 256)
 TASK_DRAIN_SECONDS = environment.seconds("TASK_DRAIN_SECONDS", 30)
-TASK_LEASE_SECONDS = environment.seconds("TASK_LEASE_SECONDS", 15)
+TASK_LEASE_SECONDS = environment.seconds("TASK_LEASE_SECONDS", 15, least=0.1)
 TASK_MAX_BODY_BYTES = environment.integer("TASK_MAX_BODY_BYTES", 65_536)
 
 ROOT_URLCONF = "taskproject.urls"

@@ -50,7 +50,10 @@ def _database_obstacle() -> str:
     except DatabaseError as error:
         return f"The database of DATABASE_URL cannot be used ({str(error).strip()}). Start it, or mend DATABASE_URL."
     finally:
+        # Processes that are forked from this one must not share what it has used.
         connection.close()
+        if connection.vendor == "postgresql":
+            connection.close_pool()  # type: ignore[attr-defined]  # which PostgreSQL alone has
     if plan:
         return "The database lacks tables that this version needs. Run `python manage.py migrate`, then start again."
     if connection.vendor == "postgresql" and version[0] < _OLDEST_POSTGRESQL:

@@ -99,7 +99,17 @@ def needs(module: str) -> None:
 
 def clean_environment(**settings: str) -> dict[str, str]:
     """The environment of a process of the service: this one's, without its own settings, and with `settings`."""
-    own = ("TASK_", "DJANGO_", "PYTEST_", "PYTHONDEVMODE", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL")
+    own = (
+        "TASK_",
+        "DJANGO_",
+        "PYTEST_",
+        "PYTHONDEVMODE",
+        "DEBUG",
+        "SECRET_KEY",
+        "ALLOWED_HOSTS",
+        "DATABASE_URL",
+        "CELERY_",
+    )
     return {name: value for name, value in os.environ.items() if not name.startswith(own)} | settings
 
 

@@ -17,7 +17,11 @@ TASK_KINDS = [
     "tests.lane_kinds.THREAD_TIMEOUT_RETRY",
     "tests.lane_kinds.PROCESS_TIMEOUT_RETRY",
 ]
-CELERY_TASK_DEFAULT_QUEUE = f"tasks-test-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+# Each run has its own workers.
+CELERY_TASK_DEFAULT_QUEUE = os.environ.get(
+    "TEST_QUEUE",
+    f"tasks-test-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')}",
+)
 if DATABASES:  # noqa: F405 - of the service's own
     _default = DATABASES["default"]  # noqa: F405
     # One for each process of the tests; a file, which threads and servers can share.

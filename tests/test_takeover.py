@@ -35,6 +35,10 @@ def is_started(server: Server, location: str) -> bool:
     return server.poll(location)["started_at"] is not None
 
 
+def begun_again(server: Server, location: str) -> Any:
+    return wait_for(lambda: (now := server.poll(location))["attempt"] == 2 and now)
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
     with serving(tmp_path, "one") as one, serving(tmp_path, "other") as other:
@@ -86,7 +90,7 @@ def test_the_work_of_a_killed_server_is_taken_over_by_another(pair: tuple[Server
     waiting = one.create("thread-single")
     kill(one)
     killed_at = time.monotonic()
-    taken: list[Any] = [wait_for(lambda at=at: (now := other.poll(at))["attempt"] == 2 and now) for at in begun]
+    taken = [begun_again(other, location) for location in begun]
     assert time.monotonic() - killed_at < 2 * 1 + 1  # two leases, and a sweep
     assert {entry["status"] for entry in taken} <= {"pending", "completed"}
     assert {other.wait(location)["status"] for location in [*begun, waiting]} == {"completed"}

@@ -13,7 +13,7 @@ from uuid import UUID
 from celery import Celery
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 from django.conf import settings
-from django.db import connection, connections
+from django.db import connections
 
 from tasks import runner
 from tasks.checks import obstacle
@@ -227,10 +227,6 @@ get_worker = Once(Worker)
 def _refuse_what_cannot_work(**_: Any) -> None:
     if what := obstacle():
         sys.exit(what)
-    # The processes that are forked now must not share what this one has used.
-    connection.close()
-    if connection.settings_dict["OPTIONS"].get("pool"):
-        connection.close_pool()  # type: ignore[attr-defined]  # which PostgreSQL has
 
 
 @worker_process_init.connect

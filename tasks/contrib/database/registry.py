@@ -146,7 +146,11 @@ class DatabaseRegistry:
     def beat(self) -> None:
         with _reached():
             until = Now() + timedelta(seconds=settings.TASK_LEASE_SECONDS)
-            Holder.objects.update_or_create(id=self._id, defaults={"beat_until": until})
+            if not Holder.objects.filter(id=self._id).update(beat_until=until):
+                holder = Holder(id=self._id, beat_until=until)
+                Holder.objects.bulk_create(
+                    [holder], update_conflicts=True, unique_fields=["id"], update_fields=["beat_until"]
+                )
 
     def held(self) -> set[UUID]:
         with _reached():

@@ -1,0 +1,130 @@
+"""A server and a worker of Celery with its child processes, over a real broker."""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import modes, servers
+from tests.helpers import PROJECT, clean_environment, wait_for
+from tests.servers import SERVE, Server, running
+
+pytestmark = pytest.mark.skipif(
+    not modes.HAS_BROKER, reason="CELERY_BROKER_URL is not set; tests/test_databases.py sets it"
+)
+LEASE_SECONDS = 1
+
+
+@contextmanager
+def worker(settings: dict[str, str], directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-m", "celery", "-A", "taskproject", "worker", "--concurrency=2", "--loglevel=INFO"]
+    with (directory / "worker.log").open("ab") as log:
+        process = subprocess.Popen(command, env=settings, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            for child in children(process.pid):
+                os.kill(child, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [int(child) for child in found.stdout.split()]
+
+
+@pytest.fixture
+def settings_of_both(tmp_path: Path) -> dict[str, str]:
+    own = {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "CELERY_BROKER_URL": os.environ["CELERY_BROKER_URL"],
+        "TASK_LEASE_SECONDS": str(LEASE_SECONDS),
+        "TASK_FILES_ROOT": str(tmp_path / "files"),
+        "TEST_QUEUE": f"tasks-test-{uuid.uuid4()}",
+    }
+    return servers.mode | own
+
+
+@pytest.fixture
+def server(tmp_path: Path, settings_of_both: dict[str, str]) -> Iterator[Server]:
+    with running(tmp_path / "server", *SERVE, **settings_of_both) as server:
+        yield server
+
+
+@pytest.fixture
+def celery(server: Server, tmp_path: Path, settings_of_both: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    with worker(clean_environment(**servers.coverage | settings_of_both), tmp_path) as process:
+        yield process
+
+
+def is_started(server: Server, location: str) -> bool:
+    return server.poll(location)["started_at"] is not None
+
+
+@pytest.mark.usefixtures("celery")
+def test_tasks_of_each_sort_are_done(server: Server) -> None:
+    locations = [server.create(kind) for kind in ("task", "thread", "async", "process") for _ in range(3)]
+    locations += [server.create("prime-count", limit=1000)]
+    entries = [server.wait(location) for location in locations]
+    assert {entry["status"] for entry in entries} == {"completed"}
+    assert entries[-1]["result"] == {"count": 168}
+    assert server.ask("GET", f"/{entries[0]['file_path']}").status == 200
+
+
+@pytest.mark.usefixtures("celery")
+def test_failures_retries_and_timeouts_are_as_without_celery(server: Server) -> None:
+    retried = [server.create(f"{lane}-retry", do="fail-until", times=2) for lane in ("thread", "async")]
+    failed = server.create("broken", how="raise")
+    late = [server.create(f"{lane}-timeout", do="sleep", seconds=60) for lane in ("async", "process")]
+    assert [(entry["status"], entry["attempt"]) for entry in map(server.wait, retried)] == [("completed", 2)] * 2
+    assert server.wait(failed)["error"]["code"] == "exception"
+    assert [entry["error"]["code"] for entry in map(server.wait, late)] == ["timeout"] * 2
+    after = [server.create("thread") for _ in range(4)]
+    assert {server.wait(location)["status"] for location in after} == {"completed"}
+
+
+@pytest.mark.usefixtures("celery")
+def test_a_cancel_stops_the_work(server: Server) -> None:
+    locations = [server.create("process", do="sleep", seconds=600) for _ in range(2)]
+    wait_for(lambda: all(is_started(server, location) for location in locations))
+    after = server.create("thread")
+    for location in locations:
+        assert server.ask("DELETE", location).json["status"] == "cancelled"
+    assert server.wait(after)["status"] == "completed"
+    assert {server.poll(location)["status"] for location in locations} == {"cancelled"}
+
+
+def test_the_work_of_a_killed_process_is_taken_over(server: Server, celery: "subprocess.Popen[bytes]") -> None:
+    location = server.create("thread", do="check", seconds=2)
+    wait_for(lambda: is_started(server, location))
+    for child in children(celery.pid):
+        os.kill(child, signal.SIGKILL)
+    wait_for(lambda: server.poll(location)["attempt"] == 2, timeout=2 * LEASE_SECONDS + 2)
+    assert server.wait(location)["status"] == "completed"
+
+
+def test_what_was_created_without_a_worker_is_done_once_there_is_one(
+    server: Server, tmp_path: Path, settings_of_both: dict[str, str]
+) -> None:
+    locations = [server.create("thread") for _ in range(3)]
+    assert {server.poll(location)["status"] for location in locations} == {"pending"}
+    with worker(clean_environment(**settings_of_both), tmp_path):
+        assert {server.wait(location)["status"] for location in locations} == {"completed"}
+
+
+def test_a_worker_that_is_stopped_ends_what_it_runs(server: Server, celery: "subprocess.Popen[bytes]") -> None:
+    location = server.create("thread", do="check", seconds=1)
+    wait_for(lambda: is_started(server, location))
+    celery.terminate()
+    assert celery.wait(30) == 0
+    last = server.poll(location)
+    assert (last["status"], last["attempt"]) == ("completed", 1)
