@@ -1,16 +1,20 @@
-# make run, make test, make lint, make format, make bench, make lock
+# make run, make test, make modes, make lint, make format, make bench, make lock
 PYTHON ?= python3
 PORT ?= 8000
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench lock
+.PHONY: run test modes lint format bench lock
 
 run: $(VENV)/.ready
 	$(BIN)/python manage.py runserver $(PORT)
 
 test: $(VENV)/.ready-dev
 	PYTHONDEVMODE=1 $(BIN)/python -m pytest $(ARGS)
+
+# The tests of the HTTP contract, with a database and with Celery.
+modes: $(VENV)/.ready-dev
+	PYTHONDEVMODE=1 $(BIN)/python -m tests.every_mode $(ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check

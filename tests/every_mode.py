@@ -1,4 +1,4 @@
-"""The tests of each mode, each in a run of its own: `python -m tests.every_mode [OPTIONS OF PYTEST]`.
+"""The tests in each mode but in memory, a run for each: `python -m tests.every_mode [OPTIONS OF PYTEST]`.
 
 Servers are looked for where TEST_DATABASE_URL, TEST_REDIS_URL and TEST_RABBITMQ_URL say, or at their usual addresses. A
 mode whose servers are not there is left out, which fails with REQUIRE_SERVICES=1.
@@ -20,7 +20,6 @@ _RABBITMQ = os.environ.get("TEST_RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:56
 _PORTS = {"postgresql": 5432, "redis": 6379, "amqp": 5672}
 
 MODES = {
-    "memory": {},
     "sqlite": {"DATABASE_URL": f"sqlite:///{Path(tempfile.gettempdir()) / f'tasks-{os.getpid()}.sqlite3'}"},
     "postgresql": {"DATABASE_URL": _DATABASE},
     "celery-redis": {"DATABASE_URL": _DATABASE, "CELERY_BROKER_URL": _REDIS},
