@@ -35,8 +35,9 @@ APPEND_SLASH = False  # tasks.urls takes a path with and without its trailing sl
 USE_TZ = True
 TIME_ZONE = "UTC"
 DATABASES: dict[str, Any] = environment.database("DATABASE_URL")
+HAS_DATABASE = bool(DATABASES)  # as long as Django has not put its placeholder there
 CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL")
-TASK_REGISTRY = "tasks.contrib.database.registry.DatabaseRegistry" if DATABASES else "tasks.registry.MemoryRegistry"
+TASK_REGISTRY = "tasks.contrib.database.registry.DatabaseRegistry" if HAS_DATABASE else "tasks.registry.MemoryRegistry"
 TASK_DISPATCHER = "tasks.contrib.celery.CeleryDispatcher" if CELERY_BROKER_URL else "tasks.dispatcher.ThreadDispatcher"
 # A form is refused past the same size as JSON.
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
@@ -70,7 +71,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    *(["tasks.contrib.database"] if DATABASES else []),
+    *(["tasks.contrib.database"] if HAS_DATABASE else []),
 ]
 
 MIDDLEWARE = [

@@ -9,7 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "taskproject.settings")
 
 application: Callable[..., Any] = get_wsgi_application()
 
-if os.name == "posix" and not settings.DATABASES:
+if os.name == "posix" and not settings.HAS_DATABASE:
     from tasks.rest.sole_process import SoleProcess
 
     application = SoleProcess(application)

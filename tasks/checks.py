@@ -15,7 +15,7 @@ def check_mode(**_: Any) -> list[CheckMessage]:
     """Where the tasks are kept and done. Looks at the settings alone."""
     if not settings.CELERY_BROKER_URL:
         return []
-    if not settings.DATABASES:
+    if not settings.HAS_DATABASE:
         return [
             Error(
                 "CELERY_BROKER_URL is set and DATABASE_URL is not: the workers would never see the server's tasks.",
@@ -41,7 +41,7 @@ def obstacle() -> str:
 
 
 def _database_obstacle() -> str:
-    if not settings.DATABASES:
+    if not settings.HAS_DATABASE:
         return ""
     try:
         executor = MigrationExecutor(connection)

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_RETRY_AFTER = 30
 _INTERRUPTED = TaskFailure("interrupted", "The server was stopped before the task had ended; create it again.")
+_LEFT = TaskFailure("interrupted", "The server that ran the task was stopped before it had ended.")
 # So many beats are due in a lease, so that some may be missed.
 BEATS = 4
 
@@ -188,7 +189,7 @@ class ThreadDispatcher:
                 with suppress(TaskNotFound):
                     entry = registry.get(task_id)
                     if entry.started_at is not None and not entry.ended:
-                        runner.lose(entry, _INTERRUPTED)
+                        runner.lose(entry, _LEFT)
             registry.release(task_ids)
         except RegistryUnavailable:
             logger.warning("The database is away: what this process had is left to others when its lease is over")

@@ -28,7 +28,7 @@ MODES = {
 # What each mode promises besides, without the whole of HTTP.
 FEW = {
     "sqlite": ["test_registry.py", "test_shared.py", "test_takeover.py"],
-    "postgresql": ["test_registry.py", "test_shared.py", "test_takeover.py", "test_dispatcher.py"],
+    "postgresql": ["test_registry.py", "test_shared.py", "test_takeover.py"],
     "celery-redis": ["test_create.py", "test_celery.py"],
     "celery-rabbitmq": ["test_poll.py", "test_celery.py"],
 }

@@ -13,7 +13,7 @@ from django.db import connection
 
 from tasks.registry import Registry, get_registry
 
-HAS_DATABASE = bool(settings.DATABASES)
+HAS_DATABASE = bool(settings.HAS_DATABASE)
 HAS_BROKER = bool(settings.CELERY_BROKER_URL)
 # A stop in memory fails what others could do where there are any.
 alone = pytest.mark.skipif(HAS_DATABASE, reason="DATABASE_URL is set: other processes go on with the tasks")
@@ -53,11 +53,12 @@ def celery_worker() -> Iterator[None]:
         return
     from celery.contrib.testing.worker import start_worker  # noqa: PLC0415 - an optional part of the service
 
-    from tasks.contrib.celery import app  # noqa: PLC0415
+    from tasks.contrib.celery import app, get_worker  # noqa: PLC0415
 
     app.control.purge()
     with start_worker(app, concurrency=32, pool="threads", perform_ping_check=False, loglevel="info"):
         yield
+    get_worker().stop()
 
 
 def let_worker_hear_of_cancels() -> None:

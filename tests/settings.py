@@ -17,12 +17,11 @@ TASK_KINDS = [
     "tests.lane_kinds.THREAD_TIMEOUT_RETRY",
     "tests.lane_kinds.PROCESS_TIMEOUT_RETRY",
 ]
-# Each run has its own workers.
-CELERY_TASK_DEFAULT_QUEUE = os.environ.get(
-    "TEST_QUEUE",
-    f"tasks-test-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')}",
+# Each run, and each process of one, has its own queue and its own database.
+_OWN = (
+    f"{os.environ.get('PYTEST_XDIST_TESTRUNUID', str(os.getpid()))[:8]}_{os.environ.get('PYTEST_XDIST_WORKER', 'one')}"
 )
-if DATABASES:  # noqa: F405 - of the service's own
-    _default = DATABASES["default"]  # noqa: F405
-    # One for each process of the tests; a file, which threads and servers can share.
-    _default["TEST"] = {"NAME": f"{_default['NAME']}_test_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"}
+CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_QUEUE", f"tasks-test-{_OWN}")
+if HAS_DATABASE:  # noqa: F405 - of the service's own
+    # On SQLite a file, which threads and servers can share.
+    DATABASES["default"]["TEST"] = {"NAME": f"{DATABASES['default']['NAME']}_test_{_OWN}"}  # noqa: F405

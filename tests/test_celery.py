@@ -108,7 +108,7 @@ def test_the_work_of_a_killed_process_is_taken_over(server: Server, celery: "sub
     wait_for(lambda: is_started(server, location))
     for child in children(celery.pid):
         os.kill(child, signal.SIGKILL)
-    wait_for(lambda: server.poll(location)["attempt"] == 2, timeout=2 * LEASE_SECONDS + 2)
+    wait_for(lambda: server.poll(location)["attempt"] == 2)
     assert server.wait(location)["status"] == "completed"
 
 

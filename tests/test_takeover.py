@@ -36,7 +36,10 @@ def is_started(server: Server, location: str) -> bool:
 
 
 def begun_again(server: Server, location: str) -> Any:
-    return wait_for(lambda: (now := server.poll(location))["attempt"] == 2 and now)
+    try:
+        return wait_for(lambda: (now := server.poll(location))["attempt"] == 2 and now)
+    except AssertionError as error:
+        raise AssertionError(server.poll(location), server.log) from error
 
 
 @pytest.fixture
@@ -84,8 +87,7 @@ def test_an_idempotency_key_holds_at_every_server(pair: tuple[Server, Server]) -
 
 def test_the_work_of_a_killed_server_is_taken_over_by_another(pair: tuple[Server, Server]) -> None:
     one, other = pair
-    begun = [one.create(kind, do="check", seconds=1) for kind in ("thread", "async", "process")]
-    begun += [one.create("thread-single", do="check", seconds=1)]
+    begun = [one.create(kind, do="check", seconds=3) for kind in ("thread", "async", "process", "thread-single")]
     wait_for(lambda: all(is_started(other, location) for location in begun))
     waiting = one.create("thread-single")
     kill(one)
@@ -109,14 +111,15 @@ def test_the_work_of_a_killed_server_is_taken_over_by_the_next_start(tmp_path: P
 
 def test_a_stop_leaves_what_had_not_ended_to_others(tmp_path: Path) -> None:
     with serving(tmp_path, "first") as server:
-        locations = [server.create(f"{lane}-single", do="watch", seconds=8) for lane in ("thread", "async")]
+        locations = [server.create(f"{lane}-single", do="watch", seconds=600) for lane in ("thread", "async")]
         wait_for(lambda: all(is_started(server, location) for location in locations))
         waiting = server.create("thread-single")
         server.process.terminate()
         assert server.process.wait(30) == 0
         assert "left to other processes" in server.log
     with serving(tmp_path, "second") as server:
-        wait_for(lambda: all(server.poll(location)["attempt"] == 2 for location in locations))
+        for location in locations:
+            begun_again(server, location)
         for location in locations:
             server.ask("DELETE", location)
         assert server.wait(waiting)["status"] == "completed"

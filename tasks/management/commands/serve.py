@@ -55,7 +55,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["workers"] > 1 and not settings.DATABASES:
+        if options["workers"] > 1 and not settings.HAS_DATABASE:
             raise CommandError(
                 f"--workers {options['workers']} cannot work while the tasks are kept in memory: a poll would ask a "
                 "process that never heard of the task. Set DATABASE_URL to keep them in a database, or use "
