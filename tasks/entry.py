@@ -104,10 +104,13 @@ class TaskEntry:
         return self._end(Status.COMPLETED, progress=100, result=result, error=None)
 
     def failed(self, attempt: int, error: TaskFailure) -> Self:
-        """The attempt failed and no other follows; `attempt` may also be the last one of a task that waits."""
+        """The attempt failed and no other follows."""
+        self._require_running(attempt)
+        return self._end(Status.FAILED, error=error)
+
+    def given_up(self, error: TaskFailure) -> Self:
+        """No attempt follows, whether the task waits or runs."""
         self._require_pending()
-        if attempt != self.attempt:
-            raise StaleAttempt
         return self._end(Status.FAILED, error=error)
 
     def cancelled(self) -> Self:

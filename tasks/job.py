@@ -27,7 +27,6 @@ _AGAIN_SECONDS = 1
 # Guards the progress that jobs hold back; one for all, since a job must be light.
 _lock = threading.Lock()
 _get_timer = Once(lambda: Timer("tasks-progress"))
-_get_helpers = Once(lambda: ThreadPoolExecutor(4, "tasks-job"))
 
 
 class Job:
@@ -143,7 +142,8 @@ class Job:
         registry = get_registry()
         if registry.is_shared and _is_on_loop():
             # Django refuses to use a database on an event loop.
-            _get_helpers().submit(registry.change, self.id, transition).result()
+            with ThreadPoolExecutor(1, "tasks-job") as helper:
+                helper.submit(registry.change, self.id, transition).result()
         else:
             registry.change(self.id, transition)
 

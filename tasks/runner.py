@@ -129,7 +129,7 @@ def retry_delay(entry: TaskEntry) -> float:
 def fail(task_id: UUID, error: TaskFailure) -> None:
     """End a task that waits or runs, with no further attempt; nothing happens where it has ended."""
     with suppress(*ATTEMPT_OVER):
-        insist(lambda: get_registry().change(task_id, lambda entry: entry.failed(entry.attempt, error)))
+        insist(lambda: get_registry().change(task_id, lambda entry: entry.given_up(error)))
 
 
 def _end_of(entry: TaskEntry, outcome: Outcome) -> Callable[[TaskEntry], TaskEntry]:

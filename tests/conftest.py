@@ -34,6 +34,7 @@ def _database(django_db_blocker: pytest_django.DjangoDbBlocker) -> Iterator[None
         servers.mode.update(modes.for_servers())
         with modes.celery_worker():
             yield
+        modes.end_other_connections()
         teardown_databases(databases, verbosity=0)
 
 

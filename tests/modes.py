@@ -67,3 +67,14 @@ def let_worker_hear_of_cancels() -> None:
         from tasks.contrib.celery import get_worker  # noqa: PLC0415
 
         get_registry().cancels.add(get_worker().cancel)
+
+
+def end_other_connections() -> None:
+    """Those of threads that have not ended yet would keep the test database from being dropped."""
+    if connection.vendor == "postgresql":
+        connection.close_pool()  # type: ignore[attr-defined]  # which PostgreSQL has
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )

@@ -343,12 +343,12 @@ def test_a_full_dispatcher_refuses_a_create_and_leaves_nothing_behind(api: Api) 
     running = api.create("gate")
     wait_for(lambda: api.poll(running)["started_at"])
     waiting = api.create("gate")
-    before = stored()
+    before = stored().keys()
     for kind in ("gate", "echo", "gate"):
         answer = api.post(f"/create-{kind}", {"name": "x"})
         assert_problem(answer, 503, "again")
         assert int(answer["Retry-After"]) >= 1
-        assert stored() == before
+        assert stored().keys() == before
     kinds.gate.set()
     assert [api.wait(entry)["status"] for entry in (running, waiting)] == ["completed", "completed"]
     assert api.wait(api.create("task"))["status"] == "completed"

@@ -19,7 +19,7 @@ from tasks.registry import MemoryRegistry
 
 _MAX_ENTRIES = 4
 _ERROR = TaskFailure("exception", "broken")
-_ENDING = {"complete", "fail", "cancel"}
+_ENDING = {"complete", "fail", "give up", "cancel"}
 
 
 def transition(action: str, attempt: int, percent: int) -> Callable[[TaskEntry], TaskEntry]:
@@ -30,13 +30,14 @@ def transition(action: str, attempt: int, percent: int) -> Callable[[TaskEntry],
         "retry": lambda entry: entry.retrying(attempt, _ERROR, 0),
         "complete": lambda entry: entry.completed(attempt, "done"),
         "fail": lambda entry: entry.failed(attempt, _ERROR),
+        "give up": lambda entry: entry.given_up(_ERROR),
         "cancel": TaskEntry.cancelled,
     }
     return actions[action]
 
 
 actions = st.tuples(
-    st.sampled_from(["claim", "claim", "progress", "store", "retry", "complete", "fail", "cancel"]),
+    st.sampled_from(["claim", "claim", "progress", "store", "retry", "complete", "fail", "give up", "cancel"]),
     st.integers(-1, 1),  # how far the worker's attempt is from the one that the entry has
     st.integers(-10, 120),
 )

@@ -102,6 +102,7 @@ def test_a_cancelled_task_is_cancelled_at_once_and_its_work_stops(api: Api, lane
 
 
 @on_each_lane
+@modes.in_lanes
 def test_a_queued_task_that_is_cancelled_never_starts(api: Api, lane: str) -> None:
     first = api.create(f"{lane}-single", do="sleep", seconds=20)
     wait_for(lambda: is_started(api, first))

@@ -289,7 +289,7 @@ def bring_to(registry: Registry, entry: TaskEntry, fate: str) -> None:
     elif fate == "claimed":
         registry.change(entry.id, TaskEntry.claimed)
     elif fate == "failed":
-        registry.change(entry.id, methodcaller("failed", 0, TaskFailure("exception", "broken")))
+        registry.change(entry.id, methodcaller("given_up", TaskFailure("exception", "broken")))
     elif fate == "cancelled":
         registry.change(entry.id, TaskEntry.cancelled)
     elif fate == "expired":

@@ -119,7 +119,8 @@ def test_a_process_that_ends_leaves_all_at_once(one: Registry, other: Registry) 
     assert other.take(10, KINDS) == [entry]
 
 
-def test_of_several_takers_each_task_has_one(one: Registry) -> None:
+def test_of_several_takers_each_task_has_one(one: Registry, settings: LazySettings) -> None:
+    settings.TASK_LEASE_SECONDS = 60
     entries = [one.add(new_entry()) for _ in range(40)]
     one.release([entry.id for entry in entries])
     others = [modes.DATABASE_REGISTRIES[0]() for _ in range(3)]
