@@ -37,7 +37,7 @@ TIME_ZONE = "UTC"
 DATABASES: dict[str, Any] = environment.database("DATABASE_URL")
 HAS_DATABASE = bool(DATABASES)  # as long as Django has not put its placeholder there
 CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL")
-TASK_REGISTRY = "tasks.contrib.database.registry.DatabaseRegistry" if HAS_DATABASE else "tasks.registry.MemoryRegistry"
+TASK_REGISTRY = "tasks.contrib.database.registry.DatabaseRegistry" if HAS_DATABASE else "tasks.memory.MemoryRegistry"
 TASK_DISPATCHER = "tasks.contrib.celery.CeleryDispatcher" if CELERY_BROKER_URL else "tasks.dispatcher.ThreadDispatcher"
 # A form is refused past the same size as JSON.
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES

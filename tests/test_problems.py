@@ -7,7 +7,8 @@ from django.core.exceptions import BadRequest
 from django.test import Client
 
 from tasks.entry import TaskEntry
-from tasks.registry import MemoryRegistry, get_registry
+from tasks.memory import MemoryRegistry
+from tasks.registry import get_registry
 from tests.helpers import BROWSER, Api, assert_problem
 
 UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given
 
 from tasks.entry import Status, TaskEntry, TaskFailure
 from tasks.exceptions import StaleAttempt, TaskAlreadyFinished, TaskExpired, TaskNotFound
-from tasks.registry import MemoryRegistry, Position, Registry
+from tasks.memory import MemoryRegistry
+from tasks.registry import Position, Registry
 from tests import modes
 from tests.helpers import wait_for
 

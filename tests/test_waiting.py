@@ -10,7 +10,8 @@ from django.conf import LazySettings
 
 from tasks import waiting
 from tasks.entry import TaskEntry
-from tasks.registry import MemoryRegistry, get_registry
+from tasks.memory import MemoryRegistry
+from tasks.registry import get_registry
 from tasks.waiting import Places, Watcher, get_places
 
 
