@@ -10,6 +10,7 @@ MEASURES = {
     "news": "how soon a client that waits, and one that polls, learns of the end of its task",
     "crowd": "how long polls take beside 256 clients that wait",
     "burst": "how long a thousand creates at once take under runserver",
+    "celery": "creates and completed tasks a second, with PostgreSQL and Celery, beside the usual way to do that",
     "flat": "whether 100,000 tasks leave memory, threads and files as they were",
 }
 
@@ -32,6 +33,10 @@ def main() -> None:
         from benchmarks import requests
 
         requests.main()
+    elif measure == "celery":
+        from benchmarks.celery import celery
+
+        celery()
     else:
         from benchmarks import engine, news
 

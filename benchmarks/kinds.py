@@ -22,6 +22,10 @@ def nothing(job: Job, payload: dict[str, Any]) -> None:
     """Be done at once."""
 
 
+def return_name(job: Job, payload: dict[str, Any]) -> dict[str, str]:
+    return {"name": job.name}
+
+
 def hold(job: Job, payload: dict[str, Any]) -> None:
     """Hold a thread for a moment."""
     time.sleep(0.2)
@@ -30,3 +34,4 @@ def hold(job: Job, payload: dict[str, Any]) -> None:
 SLEEP = TaskKind(name="sleep", payload=SleepPayload, process=sleep)
 HOLD = TaskKind(name="hold", process=hold)
 NOTHING = TaskKind(name="nothing", process=nothing)
+RETURN = TaskKind(name="return", process=return_name)

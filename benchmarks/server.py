@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     return port
 
 
-_PORT = _free_port()
+_PORT = free_port()
 
 
 class Client:

@@ -63,7 +63,7 @@ class MemoryRegistry:
             return entry
         raise TaskExpired if now < expired_at + _retention() else TaskNotFound
 
-    def change(self, task_id: UUID, transition: Transition) -> TaskEntry:
+    def change(self, task_id: UUID, transition: Transition, seen: TaskEntry | None = None) -> TaskEntry:
         with self._lock:
             changed = self._entries[task_id] = transition(self.get(task_id))
             if changed.expires_at is not None:

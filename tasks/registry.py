@@ -48,8 +48,10 @@ class Registry(Protocol):
     def get(self, task_id: UUID) -> TaskEntry:
         """The entry as it is now. Raises TaskNotFound, and its kind TaskExpired."""
 
-    def change(self, task_id: UUID, transition: Transition) -> TaskEntry:
+    def change(self, task_id: UUID, transition: Transition, seen: TaskEntry | None = None) -> TaskEntry:
         """Replace the entry by `transition(entry)`, atomically, and return it.
+
+        `seen` is the entry as the caller knows it, which may spare a look at it and makes no other difference.
 
         Raises what `get` raises, and whatever `transition` raises; the entry is then unchanged. `transition` is
         a method of TaskEntry: it computes, and neither waits nor calls the registry.

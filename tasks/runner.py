@@ -96,7 +96,7 @@ def settle(entry: TaskEntry, outcome: Outcome) -> TaskEntry | None:
     that what came of it was dropped.
     """
     try:
-        settled = insist(lambda: get_registry().change(entry.id, _end_of(entry, outcome)))
+        settled = insist(lambda: get_registry().change(entry.id, _end_of(entry, outcome), seen=entry))
     except ATTEMPT_OVER as reason:
         logger.info("What attempt %d at task %s came to was dropped: %s", entry.attempt, entry.id, reason)
         return None

@@ -16,6 +16,9 @@ from tasks.registry import get_registry
 # A watcher of all tasks that has so many changes to read has missed the others.
 MOST_UNREAD = 1000
 
+# A process that was killed may not have told of its last change, so that whoever waits looks for itself, too.
+LOOK_SECONDS = 5
+
 IsNews = Callable[[TaskEntry], bool]
 
 
@@ -122,4 +125,4 @@ def until(watcher: Watcher, task_id: UUID, is_news: IsNews, seconds: float) -> I
         left = deadline - time.monotonic()
         if is_news(entry) or left <= 0:
             return
-        yield left
+        yield min(left, LOOK_SECONDS) if get_registry().is_shared else left

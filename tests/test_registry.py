@@ -84,6 +84,19 @@ def test_a_transition_that_is_refused_changes_nothing(registry: Registry) -> Non
     assert registry.get(entry.id) == ended
 
 
+def test_what_the_caller_knows_of_an_entry_may_be_old(registry: Registry) -> None:
+    entry = registry.add(new_entry())
+    claimed = registry.change(entry.id, TaskEntry.claimed, seen=entry)
+    assert registry.get(entry.id) == claimed
+    progressed = registry.change(entry.id, methodcaller("progressed", 1, 50, "half"), seen=entry.claimed())
+    assert (progressed.version, progressed.progress) == (3, 50)
+    with pytest.raises(StaleAttempt):
+        registry.change(entry.id, TaskEntry.claimed, seen=entry)
+    last = registry.change(entry.id, lambda now: now.completed(1, "done"), seen=claimed)
+    assert (last.version, last.message) == (4, "half")
+    assert registry.get(entry.id) == last
+
+
 def test_a_removed_entry_has_never_been(registry: Registry) -> None:
     entry = registry.add(new_entry())
     registry.remove(entry.id)

@@ -131,14 +131,17 @@ class CeleryDispatcher:
 
 
 def _publish(entry: TaskEntry) -> None:
-    seconds = get_kinds()[entry.kind].timeout
+    task_id, seconds = str(entry.id), get_kinds()[entry.kind].timeout
     limits = {}
     if seconds is not None:
         limits = {
             "soft_time_limit": seconds + _SOFT_LIMIT_LATE_SECONDS,
             "time_limit": seconds + _HARD_LIMIT_LATE_SECONDS,
         }
-    run_task.apply_async((str(entry.id),), task_id=str(entry.id), **limits)
+    # As apply_async does, without what it prepares for results, routes and chains.
+    message = app.amqp.create_task_message(task_id, run_task.name, (task_id,), {}, **limits)
+    with app.producer_pool.acquire(block=True) as producer:
+        app.amqp.send_task_message(producer, run_task.name, message)
 
 
 class Worker:

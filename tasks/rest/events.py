@@ -11,7 +11,7 @@ from tasks.exceptions import TaskNotFound
 from tasks.registry import get_registry
 from tasks.rest.renderers import as_bytes
 from tasks.serializers import EntrySerializer
-from tasks.waiting import Watcher
+from tasks.waiting import LOOK_SECONDS, Watcher
 
 MEDIA_TYPE = "text/event-stream"
 
@@ -54,7 +54,8 @@ def of_task(watcher: Watcher, task_id: UUID, known_version: int | None) -> Itera
         if time.monotonic() - heard_at >= KEEP_ALIVE_SECONDS:
             yield _KEEP_ALIVE
             heard_at = time.monotonic()
-        yield heard_at + KEEP_ALIVE_SECONDS - time.monotonic()
+        left = heard_at + KEEP_ALIVE_SECONDS - time.monotonic()
+        yield min(left, LOOK_SECONDS) if get_registry().is_shared else left
 
 
 def of_all(watcher: Watcher) -> Iterator[float | bytes]:

@@ -13,10 +13,10 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from tasks.contrib.database.models import Expired, Holder, Task
-from tasks.contrib.database.rows import FIELDS, columns, entry_of
+from tasks.contrib.database.rows import FIELDS, columns, entry_of, insert, select, update
 from tasks.contrib.database.signals import Signals
 from tasks.entry import Status, TaskEntry
-from tasks.exceptions import RegistryUnavailable, TaskExpired, TaskNotFound
+from tasks.exceptions import RegistryUnavailable, TaskError, TaskExpired, TaskNotFound
 from tasks.once import Once
 from tasks.registry import Position, Transition
 from tasks.watchers import Watchers
@@ -49,29 +49,23 @@ class DatabaseRegistry:
         self._has_broker = bool(settings.CELERY_BROKER_URL)
 
     def add(self, entry: TaskEntry) -> TaskEntry:
-        row = Task(**columns(entry), **self._custody(entry))
+        row = columns(entry) | self._custody(entry)
         with _reached():
-            if not entry.idempotency_key:
-                row.save(force_insert=True)
-                return entry
-            while True:
-                Task.objects.bulk_create([row], ignore_conflicts=True)
-                with_key = Task.objects.filter(idempotency_key=entry.idempotency_key)
-                found = with_key.values_list(*FIELDS).first()
-                if found is not None:
-                    first = entry_of(found)
-                    if first.expires_at is None or _now() < first.expires_at:
-                        return first
-                    with_key.filter(id=first.id).update(idempotency_key=None)
+            if entry.idempotency_key:
+                first = _first_with_key(Task(**row))
+                if first.id != entry.id:
+                    return first
+            else:
+                insert(row)
+        self._signals.say(entry.id, entry.status)
+        return entry
 
     def get(self, task_id: UUID) -> TaskEntry:
         with _reached():
-            row = Task.objects.filter(id=task_id).values_list(*FIELDS).first()
-            if row is not None:
-                entry = entry_of(row)
+            entry = select(task_id)
+            if entry is not None:
                 expired_at = entry.expires_at
             else:
-                entry = None
                 expired_at = Expired.objects.filter(id=task_id).values_list("expired_at", flat=True).first()
         if expired_at is None:
             if entry is None:
@@ -82,18 +76,25 @@ class DatabaseRegistry:
             return entry
         raise TaskExpired if now < expired_at + _retention() else TaskNotFound
 
-    def change(self, task_id: UUID, transition: Transition) -> TaskEntry:
+    def change(self, task_id: UUID, transition: Transition, seen: TaskEntry | None = None) -> TaskEntry:
         while True:
-            entry = self.get(task_id)
-            changed = transition(entry)
+            entry, is_current = seen or self.get(task_id), seen is None
+            seen = None
+            try:
+                changed = transition(entry)
+            except TaskError:
+                if is_current:
+                    raise
+                continue
             if changed is entry:
                 return entry
             before, after = columns(entry), columns(changed)
             changes = {name: value for name, value in after.items() if value != before[name]}
             with _reached():
-                row = Task.objects.filter(id=task_id, version=entry.version)
-                if row.update(**changes, **self._custody(changed)):
-                    return changed
+                is_made = update(task_id, entry.version, changes | self._custody(changed))
+            if is_made:
+                self._signals.say(task_id, changed.status)
+                return changed
 
     def page(
         self,
@@ -125,6 +126,7 @@ class DatabaseRegistry:
     def remove(self, task_id: UUID) -> None:
         with _reached():
             Task.objects.filter(id=task_id).delete()
+        self._signals.say(task_id, "removed")
 
     def purge(self) -> list[str]:
         files: list[str] = []
@@ -229,6 +231,19 @@ def _reached() -> Iterator[None]:
         # Whoever runs the code of a kind would else keep one of the few for as long as that takes.
         if connection.settings_dict["CONN_MAX_AGE"] == 0 and not connection.in_atomic_block:
             connection.close()
+
+
+def _first_with_key(row: Task) -> TaskEntry:
+    """The entry that has the key of the row, which is stored where there is none that has not expired."""
+    with_key = Task.objects.filter(idempotency_key=row.idempotency_key)
+    while True:
+        Task.objects.bulk_create([row], ignore_conflicts=True)
+        found = with_key.values_list(*FIELDS).first()
+        if found is not None:
+            first = entry_of(found)
+            if first.expires_at is None or _now() < first.expires_at:
+                return first
+            with_key.filter(id=first.id).update(idempotency_key=None)
 
 
 def _expire_past_the_limit() -> None:
