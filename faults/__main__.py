@@ -1,0 +1,85 @@
+"""Hurt a running service, and see whether it keeps its promises: `python -m faults [FAULT ...] [--short]`."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from faults import kills, outages, seam_kills, stops
+from faults.checks import Verdict
+from faults.services import Missing
+
+FAULTS: dict[str, Callable[..., Verdict]] = {
+    "kill-web": kills.kill_web,
+    "kill-worker": kills.kill_worker,
+    "kill-both": kills.kill_both,
+    "seams": seam_kills.seams,
+    "broker-down": outages.broker_down,
+    "database-restart": outages.database_restart,
+    "database-restart-celery": outages.database_restart_celery,
+    "stopped-worker": stops.stopped_worker,
+}
+_COLUMNS = (
+    "fault",
+    "kills",
+    "tasks",
+    "lost",
+    "ended twice",
+    "backwards",
+    "begun again",
+    "executed more than once",
+    "slowest takeover, s",
+    "slowest begin, s",
+    "slowest create, s",
+)
+_BROKEN, _MISSING = 1, 2
+
+
+def _row(verdict: Verdict) -> tuple[object, ...]:
+    return (
+        verdict.fault,
+        verdict.kills,
+        verdict.tasks,
+        len(verdict.lost),
+        len(verdict.ended_twice),
+        len(verdict.backwards),
+        verdict.begun_again,
+        verdict.executed_again,
+        f"{verdict.slowest_takeover:.1f}",
+        f"{verdict.slowest_begin:.1f}",
+        f"{verdict.slowest_create:.2f}",
+    )
+
+
+def _print_row(cells: tuple[object, ...]) -> None:
+    print("|", " | ".join(map(str, cells)), "|")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser.add_argument("fault", nargs="*", metavar="FAULT", help=f"all by default: {', '.join(FAULTS)}")
+    parser.add_argument("--short", action="store_true", help="some seconds each, with fewer kills")
+    options = parser.parse_args()
+    if unknown := set(options.fault) - set(FAULTS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(FAULTS)}")
+    verdicts = []
+    for name in options.fault or FAULTS:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        try:
+            verdict = FAULTS[name](short=options.short)
+        except Missing as missing:
+            print(f"{name} needs what is not here: {missing}", file=sys.stderr)
+            return _MISSING
+        print(f"{name}: journal {verdict.journal}", file=sys.stderr, flush=True)
+        verdicts.append(verdict)
+    _print_row(_COLUMNS)
+    _print_row(("---",) * len(_COLUMNS))
+    for verdict in verdicts:
+        _print_row(_row(verdict))
+    for verdict in verdicts:
+        for promise, broken in verdict.broken.items():
+            print(f"\n{verdict.fault}: {promise}, see {verdict.journal}:", *broken[:20], sep="\n  ")
+    return _BROKEN if any(verdict.broken for verdict in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""The service's processes: groups that are killed and stopped as a whole, or a child alone, and started again."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from faults.journal import Journal
+
+_LOOK_SECONDS = 0.1
+
+
+class Group:
+    """A process and all that it starts, in a process group of their own."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self._log = log
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def pids(self) -> list[int]:
+        return [pid for pid, (_, group) in _processes().items() if group == self._process.pid]
+
+    @property
+    def children(self) -> list[int]:
+        """Those that work for the first process: all its children but Python's own helper."""
+        main = self._process.pid
+        return [pid for pid, (parent, _) in _processes().items() if parent == main and not _is_tracker(pid)]
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def end(self) -> None:
+        self.signal(signal.SIGKILL)
+        self._process.wait()
+
+
+class Fleet:
+    """Groups that are started again whenever they end, as a process manager does."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.groups: list[Group] = []
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self._keeper.start()
+
+    def add(self, group: Group) -> Group:
+        with self._lock:
+            self.groups.append(group)
+        return group
+
+    def kill(self, group: Group, *, child: bool = False) -> None:
+        """Kill the group, or one of its children; the journal has who died, and when."""
+        with self._lock:
+            pids = group.children if child else group.pids
+            if child and pids:
+                pids = [random.choice(pids)]  # noqa: S311 - any will do
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._journal.killed(group.name, pids)
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._keeper.join()
+        for group in self.groups:
+            group.end()
+
+    def _keep(self) -> None:
+        while not self._is_over.wait(_LOOK_SECONDS):
+            with self._lock:
+                for group in self.groups:
+                    if group.has_ended:
+                        group.end()
+                        group.start()
+
+
+def _processes() -> dict[int, tuple[int, int]]:
+    """The parent and the group of each process."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                _, parent, group = (folder / "stat").read_text().rpartition(") ")[2].split()[:3]
+                found[int(folder.name)] = int(parent), int(group)
+    return found
+
+
+def _is_tracker(pid: int) -> bool:
+    with suppress(OSError):
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return True
+
+
+def wait_until(look: Callable[[], object], seconds: float) -> None:
+    """Wait until `look()` is true. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.05)

@@ -1,0 +1,72 @@
+"""Deaths at the seams: a process kills itself where one step is done and the next is not, once for each task.
+
+The name of a task says at which seam, so that the service needs no hooks: the seams are around the registry, which is a
+setting, and around Celery's own signals.
+"""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from celery.signals import after_task_publish, before_task_publish
+from django.conf import settings
+
+from faults.effects import note
+from tasks.contrib.database import registry
+from tasks.contrib.database.registry import DatabaseRegistry
+from tasks.entry import TaskEntry
+from tasks.registry import Transition, get_registry
+
+STORED = "after the row is stored"
+UNPUBLISHED = "before the publish"
+PUBLISHED = "after the publish"
+UNFINISHED = "after the effect, before the finish"
+FINISHED = "after the finish, before the ack"
+SEAMS = (STORED, UNPUBLISHED, PUBLISHED, UNFINISHED, FINISHED)
+
+if settings.FAULTS_PUBLISHED_AGAIN_SECONDS:
+    registry._PUBLISHED_AGAIN_SECONDS = settings.FAULTS_PUBLISHED_AGAIN_SECONDS  # noqa: SLF001 - it is no setting
+
+
+class SeamRegistry(DatabaseRegistry):
+    """The service's own, but for the tasks that are named after a seam."""
+
+    def add(self, entry: TaskEntry) -> TaskEntry:
+        stored = super().add(entry)
+        _die(STORED, stored)
+        return stored
+
+    def change(self, task_id: UUID, transition: Transition) -> TaskEntry:
+        def watched(entry: TaskEntry) -> TaskEntry:
+            changed = transition(entry)
+            if changed.ended:
+                _die(UNFINISHED, changed)
+            return changed
+
+        changed = super().change(task_id, watched)
+        if changed.ended:
+            _die(FINISHED, changed)
+        return changed
+
+
+@before_task_publish.connect
+def _before_publish(headers: dict[str, Any], **_: Any) -> None:
+    _die(UNPUBLISHED, get_registry().get(UUID(headers["id"])))
+
+
+@after_task_publish.connect
+def _after_publish(headers: dict[str, Any], **_: Any) -> None:
+    _die(PUBLISHED, get_registry().get(UUID(headers["id"])))
+
+
+def _die(seam: str, entry: TaskEntry) -> None:
+    if not entry.name.startswith(seam):
+        return
+    try:
+        Path(settings.FAULTS_DIED, str(entry.id)).touch(exist_ok=False)
+    except FileExistsError:
+        return
+    note("killed", str(entry.id), entry.attempt)
+    os.kill(os.getpid(), signal.SIGKILL)

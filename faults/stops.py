@@ -1,0 +1,45 @@
+"""stopped-worker: a worker sleeps past its lease, loses its tasks to another, and wakes up in the middle of them."""
+
+import signal
+import time
+
+from faults.checks import Verdict, check
+from faults.effects import read_lines
+from faults.scene import LEASE_SECONDS, scene
+from faults.services import REDIS_URL
+
+_TASKS = 12
+_END_SECONDS = 60
+_AWAKE_SECONDS = 4
+
+
+def stopped_worker(*, short: bool) -> Verdict:
+    """What the worker reports when it wakes changes nothing: the ends that others made stay as they are."""
+    changed: list[str] = []
+    late = 0
+    with scene("stopped-worker", short=short, broker=REDIS_URL) as where:
+        where.web()
+        workers = [where.worker(), where.worker()]
+        where.wait()
+        for number in range(1 if short else 6):
+            worker = workers[number % 2]
+            # Each takes one to two seconds, so that the worker is in the middle of some.
+            with where.load(["load"] * _TASKS, per_second=2 * _TASKS, steps=(20, 40)) as load:
+                time.sleep(1)
+                pids = worker.pids
+                where.journal.killed(f"{worker.name} (stopped)", pids)
+                worker.signal(signal.SIGSTOP)
+                time.sleep(2 * LEASE_SECONDS + 1)
+                load.wait_for_ends(_END_SECONDS)
+                before, woken = dict(load.ended), time.time()
+                worker.signal(signal.SIGCONT)
+                time.sleep(_AWAKE_SECONDS)
+                load.finish(_END_SECONDS)
+            changed += [task_id for task_id, entry in before.items() if where.client.poll(task_id).entry != entry]
+            left = read_lines(where.effects)
+            late += sum(line["what"] == "done" and line["pid"] in pids and line["at"] > woken for line in left)
+        verdict = check("stopped-worker", where.journal.path, where.effects, LEASE_SECONDS)
+    verdict.other += [f"{task_id} was changed by a late report" for task_id in changed]
+    if not late:
+        verdict.other.append("no worker woke up in the middle of a task")
+    return verdict
