@@ -1,10 +1,10 @@
-# make run, make test, make modes, make lint, make format, make bench, make lock
+# make run, make test, make modes, make lint, make format, make bench, make faults, make lock
 PYTHON ?= python3
 PORT ?= 8000
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test modes lint format bench lock
+.PHONY: run test modes lint format bench faults lock
 
 run: $(VENV)/.ready
 	$(BIN)/python manage.py runserver $(PORT)
@@ -28,6 +28,10 @@ format: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
+
+# ARGS=--short takes two minutes, all of it a quarter of an hour.
+faults: $(VENV)/.ready-dev
+	$(BIN)/python -m faults $(ARGS)
 
 # Both files hold for every platform and every Python from 3.11 on.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \

@@ -31,7 +31,7 @@ _COLUMNS = (
     "slowest begin, s",
     "slowest create, s",
 )
-_BROKEN, _MISSING = 1, 2
+_BROKEN, MISSING = 1, 2
 
 
 def _row(verdict: Verdict) -> tuple[object, ...]:
@@ -68,7 +68,7 @@ def main() -> int:
             verdict = FAULTS[name](short=options.short)
         except Missing as missing:
             print(f"{name} needs what is not here: {missing}", file=sys.stderr)
-            return _MISSING
+            return MISSING
         print(f"{name}: journal {verdict.journal}", file=sys.stderr, flush=True)
         verdicts.append(verdict)
     _print_row(_COLUMNS)

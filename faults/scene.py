@@ -97,4 +97,3 @@ def scene(fault: str, *, short: bool, database: str = "", broker: str = "") -> I
         made = Scene(fault, url, broker, queue, short=short)
         stack.callback(made.close)
         yield made
-

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
-from kombu import Connection
+from kombu.connection import Connection
 
 from faults.groups import wait_until
 
@@ -118,9 +118,7 @@ class OwnPostgres:
 
     def restart(self) -> None:
         """Every connection breaks, and the database recovers from its log."""
-        self._run(
-            "pg_ctl", "-w", "-m", "immediate", "-o", self._options, "-l", str(self._folder / "log"), "restart"
-        )
+        self._run("pg_ctl", "-w", "-m", "immediate", "-o", self._options, "-l", str(self._folder / "log"), "restart")
 
     def close(self) -> None:
         self._run("pg_ctl", "-m", "immediate", "stop")

@@ -16,7 +16,7 @@ _AWAKE_SECONDS = 4
 def stopped_worker(*, short: bool) -> Verdict:
     """What the worker reports when it wakes changes nothing: the ends that others made stay as they are."""
     changed: list[str] = []
-    late = 0
+    in_the_middle = 0
     with scene("stopped-worker", short=short, broker=REDIS_URL) as where:
         where.web()
         workers = [where.worker(), where.worker()]
@@ -28,6 +28,7 @@ def stopped_worker(*, short: bool) -> Verdict:
                 time.sleep(1)
                 pids = worker.pids
                 where.journal.killed(f"{worker.name} (stopped)", pids)
+                stopped = time.time()
                 worker.signal(signal.SIGSTOP)
                 time.sleep(2 * LEASE_SECONDS + 1)
                 load.wait_for_ends(_END_SECONDS)
@@ -36,10 +37,12 @@ def stopped_worker(*, short: bool) -> Verdict:
                 time.sleep(_AWAKE_SECONDS)
                 load.finish(_END_SECONDS)
             changed += [task_id for task_id, entry in before.items() if where.client.poll(task_id).entry != entry]
-            left = read_lines(where.effects)
-            late += sum(line["what"] == "done" and line["pid"] in pids and line["at"] > woken for line in left)
+            left = [line for line in read_lines(where.effects) if line["pid"] in pids]
+            begun = {(line["id"], line["attempt"]) for line in left if line["what"] == "began" and line["at"] < stopped}
+            done = {(line["id"], line["attempt"]) for line in left if line["what"] == "done" and line["at"] < woken}
+            in_the_middle += len(begun - done)
         verdict = check("stopped-worker", where.journal.path, where.effects, LEASE_SECONDS)
     verdict.other += [f"{task_id} was changed by a late report" for task_id in changed]
-    if not late:
-        verdict.other.append("no worker woke up in the middle of a task")
+    if not in_the_middle:
+        verdict.other.append("no worker was stopped in the middle of a task")
     return verdict
