@@ -91,7 +91,8 @@ def _has_ended(line: dict[str, Any]) -> bool:
 
 
 def _check_attempts(verdict: Verdict, told: dict[str, Any], left: list[dict[str, Any]]) -> None:
-    began, done = defaultdict(list), defaultdict(int)
+    began: dict[str, list[float]] = defaultdict(list)
+    done: dict[str, int] = defaultdict(int)
     for line in left:
         if line["what"] == "began":
             began[line["id"]].append(line["at"])

@@ -35,7 +35,7 @@ def kill_both(*, short: bool) -> Verdict:
         return _kill(where, "kill-both", [webs, workers], rounds=2 if short else 15, seconds=4, per_second=25)
 
 
-def _kill(
+def _kill(  # noqa: PLR0913 - what a run is made of
     where: Scene, fault: str, targets: list[list[Group]], *, rounds: int, seconds: float, per_second: float
 ) -> Verdict:
     """Each round kills one of each list."""

@@ -32,20 +32,26 @@ FEW = {
     "celery-redis": ["test_create.py", "test_celery.py"],
     "celery-rabbitmq": ["test_poll.py", "test_celery.py"],
 }
-# Of one process and what surrounds it, whatever the mode.
-_OF_NO_MODE = (
-    "test_faults.py",
-    "test_databases.py",
-    "test_page.py",
-    "test_peers.py",
-    "test_serve.py",
-    "test_runserver.py",
-    "test_runtask.py",
-    "test_stop.py",
-    "test_gateway.py",
-    "test_readme.py",
-    "test_adding_a_kind.py",
-)
+# What is not about HTTP, or about one process and what surrounds it, or stands in FEW.
+_OF_NO_MODE = [
+    f"test_{name}.py"
+    for name in (
+        *(
+            "adding_a_kind",
+            "checks",
+            "databases",
+            "dispatcher",
+            "entry",
+            "gateway",
+            "page",
+            "peers",
+            "readme",
+            "runner",
+        ),
+        *("runserver", "runtask", "serve", "stop", "timer", "waiting"),
+        *("celery", "registry", "shared", "takeover"),
+    )
+]
 
 
 def missing(mode: str) -> str:
