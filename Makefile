@@ -1,10 +1,10 @@
-# make run, make test, make lint, make format, make bench, make lock
+# make run, make test, make lint, make format, make bench, make faults, make lock
 PYTHON ?= python3
 PORT ?= 8000
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint format bench lock
+.PHONY: run test lint format bench faults lock
 
 run: $(VENV)/.ready
 	$(BIN)/python manage.py runserver $(PORT)
@@ -24,6 +24,9 @@ format: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks
+
+faults: $(VENV)/.ready
+	$(BIN)/python -m faults $(ARGS)
 
 # Both files hold for every platform and every Python from 3.11 on.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _check_task(verdict: Verdict, task_id: str, answers: list[dict[str, Any]]) -
     if len(ends) > 1:
         verdict.ended_twice.append(task_id)
     known = [line for line in answers if line["version"] is not None]
-    for before, after in zip(known, known[1:], strict=False):
+    for before, after in pairwise(known):
         if after["version"] < before["version"] or (_has_ended(before) and not _has_ended(after)):
             verdict.backwards.append(task_id)
             break
@@ -90,7 +91,8 @@ def _has_ended(line: dict[str, Any]) -> bool:
 
 
 def _check_attempts(verdict: Verdict, told: dict[str, Any], left: list[dict[str, Any]]) -> None:
-    began, done = defaultdict(list), defaultdict(int)
+    began: dict[str, list[float]] = defaultdict(list)
+    done: dict[str, int] = defaultdict(int)
     for line in left:
         if line["what"] == "began":
             began[line["id"]].append(line["at"])

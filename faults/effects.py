@@ -6,13 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
 
 def note(what: str, task_id: str, attempt: int) -> None:
     """Append a line, in one write, so that those of several processes do not mix."""
     line = {"at": time.time(), "what": what, "id": task_id, "attempt": attempt, "pid": os.getpid()}
-    file = os.open(settings.FAULTS_EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    file = os.open(os.environ["FAULTS_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(file, json.dumps(line).encode() + b"\n")
     os.close(file)
 

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from celery.signals import after_task_publish, before_task_publish
-from django.conf import settings
 
 from faults.effects import note
 from tasks.contrib.database import registry
@@ -26,8 +25,9 @@ UNFINISHED = "after the effect, before the finish"
 FINISHED = "after the finish, before the ack"
 SEAMS = (STORED, UNPUBLISHED, PUBLISHED, UNFINISHED, FINISHED)
 
-if settings.FAULTS_PUBLISHED_AGAIN_SECONDS:
-    registry._PUBLISHED_AGAIN_SECONDS = settings.FAULTS_PUBLISHED_AGAIN_SECONDS  # noqa: SLF001 - it is no setting
+# The short forms cannot wait as long as the service does.
+if "FAULTS_PUBLISHED_AGAIN_SECONDS" in os.environ:
+    registry._PUBLISHED_AGAIN_SECONDS = int(os.environ["FAULTS_PUBLISHED_AGAIN_SECONDS"])  # noqa: SLF001 - no setting
 
 
 class SeamRegistry(DatabaseRegistry):
@@ -65,7 +65,7 @@ def _die(seam: str, entry: TaskEntry) -> None:
     if not entry.name.startswith(seam):
         return
     try:
-        Path(settings.FAULTS_DIED, str(entry.id)).touch(exist_ok=False)
+        Path(os.environ["FAULTS_DIED"], str(entry.id)).touch(exist_ok=False)
     except FileExistsError:
         return
     note("killed", str(entry.id), entry.attempt)
