@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from kombu import Connection
+from kombu.connection import Connection
 
 from faults.groups import wait_until
 
