@@ -13,6 +13,7 @@ from pathlib import Path
 from faults.journal import Journal
 
 _LOOK_SECONDS = 0.1
+_START_SECONDS = 30
 
 
 class Group:
@@ -71,11 +72,10 @@ class Fleet:
         return group
 
     def kill(self, group: Group, *, child: bool = False) -> None:
-        """Kill the group, or one of its children; the journal has who died, and when."""
+        """Kill the group, or one of its children, once there is something to kill; the journal has who died, and when."""
+        wait_until(lambda: group.children, _START_SECONDS)
         with self._lock:
-            pids = group.children if child else group.pids
-            if child and pids:
-                pids = [random.choice(pids)]  # noqa: S311 - any will do
+            pids = [random.choice(group.children or group.pids)] if child else group.pids  # noqa: S311 - any will do
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

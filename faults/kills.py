@@ -1,6 +1,7 @@
 """kill-web, kill-worker, kill-both: processes are killed under load, again and again, and started again."""
 
 import time
+from dataclasses import dataclass
 from itertools import cycle
 
 from faults.checks import Verdict, check
@@ -12,11 +13,18 @@ from faults.services import REDIS_URL
 _END_SECONDS = 120
 
 
+@dataclass(frozen=True)
+class _Pace:
+    rounds: int
+    seconds: float
+    per_second: float
+
+
 def kill_web(*, short: bool) -> Verdict:
     """Servers that do the work in threads: in turn all of one dies, and only its process that serves."""
     with scene("kill-web", short=short) as where:
         targets = [where.web(), where.web()]
-        return _kill(where, "kill-web", [targets], rounds=3 if short else 40, seconds=2, per_second=25)
+        return _kill(where, "kill-web", [targets], _Pace(3 if short else 40, 2, 25))
 
 
 def kill_worker(*, short: bool) -> Verdict:
@@ -24,7 +32,7 @@ def kill_worker(*, short: bool) -> Verdict:
     with scene("kill-worker", short=short, broker=REDIS_URL) as where:
         where.web()
         targets = [where.worker(), where.worker()]
-        return _kill(where, "kill-worker", [targets], rounds=3 if short else 30, seconds=2.5, per_second=20)
+        return _kill(where, "kill-worker", [targets], _Pace(3 if short else 30, 2.5, 20))
 
 
 def kill_both(*, short: bool) -> Verdict:
@@ -32,18 +40,16 @@ def kill_both(*, short: bool) -> Verdict:
     with scene("kill-both", short=short, broker=REDIS_URL) as where:
         webs = [where.web(), where.web()]
         workers = [where.worker(), where.worker()]
-        return _kill(where, "kill-both", [webs, workers], rounds=2 if short else 15, seconds=4, per_second=25)
+        return _kill(where, "kill-both", [webs, workers], _Pace(2 if short else 15, 4, 25))
 
 
-def _kill(  # noqa: PLR0913 - what a run is made of
-    where: Scene, fault: str, targets: list[list[Group]], *, rounds: int, seconds: float, per_second: float
-) -> Verdict:
+def _kill(where: Scene, fault: str, targets: list[list[Group]], pace: _Pace) -> Verdict:
     """Each round kills one of each list."""
     where.wait()
     turns = [cycle(groups) for groups in targets]
-    with where.load(["load"] * round(rounds * seconds * per_second), per_second=per_second) as load:
-        for number in range(rounds):
-            time.sleep(seconds)
+    with where.load(["load"] * round(pace.rounds * pace.seconds * pace.per_second), per_second=pace.per_second) as load:
+        for number in range(pace.rounds):
+            time.sleep(pace.seconds)
             for turn in turns:
                 # Two groups, and two ways to die: each group dies in both.
                 where.fleet.kill(next(turn), child=number % 4 in {1, 2})

@@ -15,7 +15,7 @@ from faults.journal import Journal
 from faults.load import Load
 
 LEASE_SECONDS = 2
-SHORT_PUBLISHED_AGAIN_SECONDS = 3
+_SHORT_PUBLISHED_AGAIN_SECONDS = 3
 _PROJECT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60
 _OWN = ("TASK_", "DJANGO_", "CELERY_", "PYTEST_", "COVERAGE_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS")
@@ -41,8 +41,9 @@ class Scene:
             "FAULTS_EFFECTS": str(self.effects),
             "FAULTS_DIED": str(died),
             "FAULTS_QUEUE": queue,
-            "FAULTS_PUBLISHED_AGAIN_SECONDS": str(SHORT_PUBLISHED_AGAIN_SECONDS if short else 0),
         }
+        if short:
+            self._environment["FAULTS_PUBLISHED_AGAIN_SECONDS"] = str(_SHORT_PUBLISHED_AGAIN_SECONDS)
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
             env=self._environment,
