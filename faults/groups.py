@@ -72,7 +72,7 @@ class Fleet:
         return group
 
     def kill(self, group: Group, *, child: bool = False) -> None:
-        """Kill the group, or one of its children, once there is something to kill; the journal has who died, and when."""
+        """Kill the group, or one of its children, once there is one; the journal has who died, and when."""
         wait_until(lambda: group.children, _START_SECONDS)
         with self._lock:
             pids = [random.choice(group.children or group.pids)] if child else group.pids  # noqa: S311 - any will do

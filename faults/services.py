@@ -143,4 +143,4 @@ def _listens(port: int) -> bool:
 
 def _connection(broker: str) -> Any:
     # A broker that hangs must not hold up what comes after a fault.
-    return Connection(broker, connect_timeout=3)  # type: ignore[no-untyped-call]
+    return Connection(broker, connect_timeout=3)
