@@ -30,7 +30,7 @@ class Load:
         self._names = deque(names)
         self.ids: list[str] = []
         self.ended: dict[str, dict[str, Any]] = {}
-        self._pending: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
+        self._pending: queue.Queue[tuple[float, str]] = queue.Queue()
         self._is_over = threading.Event()
         self._creators = [threading.Thread(target=self._create, daemon=True) for _ in range(_CREATORS)]
         self._pollers = [threading.Thread(target=self._poll, daemon=True) for _ in range(_POLLERS)]
