@@ -21,8 +21,8 @@ import redis
 
 from benchmarks.server import free_port
 
-_TASKS = 1600
-_ROUNDS = 1
+_TASKS = 2000
+_ROUNDS = 3
 _CLIENTS = 8
 _THREADS = 4
 _PROCESSES = 2

@@ -23,8 +23,10 @@ from tasks.watchers import Watchers
 
 # So many rows are dropped in one transaction.
 _BATCH = 1000
-# A message to the broker that nobody acted on is sent again after this, then each time twice as late.
+# A message to the broker that nobody acted on is sent again after this, then when the task is twice as old, but at
+# least each minute.
 _PUBLISHED_AGAIN_SECONDS = 15
+_MOST_UNPUBLISHED_SECONDS = 60
 # How long the row of a process that is gone is kept.
 _HOLDER_DAYS = 1
 _PENDING = Status.PENDING.value
@@ -213,7 +215,8 @@ class DatabaseRegistry:
                 return entries
             now = _now()
             for entry in entries:
-                later = max(2 * (now - entry.created_at), timedelta(seconds=_PUBLISHED_AGAIN_SECONDS))
+                age = (now - entry.created_at).total_seconds()
+                later = timedelta(seconds=min(max(age, _PUBLISHED_AGAIN_SECONDS), _MOST_UNPUBLISHED_SECONDS))
                 Task.objects.filter(id=entry.id).update(held_by=None, take_at=now + later)
         return entries
 
