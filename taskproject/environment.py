@@ -69,7 +69,7 @@ def database(name: str) -> dict[str, Any]:
     options = config.setdefault("OPTIONS", {})
     match config["ENGINE"].rpartition(".")[2]:
         case "sqlite3" if config["NAME"] != ":memory:":
-            # A thread that ends would leave its connection open; one that will write waits for its turn at its beginning.
+            # A thread that ends would leave its connection open. What will write waits for its turn at its beginning.
             config["CONN_MAX_AGE"] = 0
             options |= {
                 "timeout": _SQLITE_LOCK_SECONDS,
