@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -87,15 +86,15 @@ def test_an_idempotency_key_holds_at_every_server(pair: tuple[Server, Server]) -
 
 def test_the_work_of_a_killed_server_is_taken_over_by_another(pair: tuple[Server, Server]) -> None:
     one, other = pair
-    begun = [one.create(kind, do="check", seconds=3) for kind in ("thread", "async", "process", "thread-single")]
+    begun = [one.create(kind, do="check", seconds=600) for kind in ("thread", "async", "process", "thread-single")]
     wait_for(lambda: all(is_started(other, location) for location in begun))
     waiting = one.create("thread-single")
     kill(one)
-    killed_at = time.monotonic()
     taken = [begun_again(other, location) for location in begun]
-    assert time.monotonic() - killed_at < 2 * 1 + 1  # two leases, and a sweep
-    assert {entry["status"] for entry in taken} <= {"pending", "completed"}
-    assert {other.wait(location)["status"] for location in [*begun, waiting]} == {"completed"}
+    assert {entry["status"] for entry in taken} == {"pending"}
+    for location in begun:
+        assert other.ask("DELETE", location).status == 200
+    assert other.wait(waiting)["status"] == "completed"
     assert other.poll(waiting)["attempt"] == 1
 
 

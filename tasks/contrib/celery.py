@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 from django.conf import settings
 from django.db import connections
@@ -170,6 +171,8 @@ class Worker:
         deadline = None if seconds is None else self._timer.call_later(seconds, lambda: self._time_out(entry, seconds))
         try:
             outcome = self._call(entry)
+            if outcome is not None and seconds is not None and _is_stopped_by_celery(outcome):
+                outcome = _timeout(seconds)
             if outcome is not None:
                 _settle(entry, outcome)
         finally:
@@ -200,7 +203,7 @@ class Worker:
 
     def _time_out(self, entry: TaskEntry, seconds: float) -> None:
         # Celery's limits stop the code as well; they know nothing of the entry.
-        _settle(entry, Outcome(error=TaskFailure("timeout", f"The attempt took longer than {seconds:g} seconds.")))
+        _settle(entry, _timeout(seconds))
         self.cancel(entry.id)
 
     def _beat(self) -> None:
@@ -210,6 +213,15 @@ class Worker:
             take_up(task_id, get_dispatcher().dispatch)
         for task_id in gone:
             self.cancel(task_id)
+
+
+def _timeout(seconds: float) -> Outcome:
+    return Outcome(error=TaskFailure("timeout", f"The attempt took longer than {seconds:g} seconds."))
+
+
+def _is_stopped_by_celery(outcome: Outcome) -> bool:
+    """Whether Celery's limit came first, whose time begins some moments before the claim."""
+    return outcome.error is not None and outcome.error.detail.startswith(SoftTimeLimitExceeded.__name__)
 
 
 def _nothing() -> None:
