@@ -398,13 +398,14 @@ def test_each_task_that_is_created_or_changes_is_told(api: Api) -> None:
         assert every.retry == 1000
         created = [api.create("gate"), api.create("thread", do="sleep", seconds=600), api.create("async")]
         ids = {entry["id"] for entry in created}
-        assert set(every.entries(3)) == ids
-        api.delete(before)
-        seen = every.entries(1)
-        while before["id"] not in seen:
+        seen = every.entries(3)
+        while not ids <= seen.keys():
             seen |= every.entries(1)
-        assert seen[before["id"]]["status"] == "cancelled"
-        assert untouched["id"] not in seen
+        api.delete(before)
+        while seen.get(before["id"], {}).get("status") != "cancelled":
+            seen |= every.entries(1)
+        # A database may still be telling of what was before.
+        assert modes.HAS_DATABASE or untouched["id"] not in seen
         kinds.gate.set()
         while seen.get(created[0]["id"], {}).get("status") != "completed":
             seen |= every.entries(1)
