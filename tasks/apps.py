@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 
+from tasks import checks  # noqa: F401 - which registers itself
 from tasks.kinds import get_kinds
 
 
@@ -7,6 +8,4 @@ class TasksConfig(AppConfig):
     name = "tasks"
 
     def ready(self) -> None:
-        from tasks import checks  # noqa: F401, PLC0415 - which registers itself, once there are settings
-
         get_kinds()  # a kind that cannot work stops the start

@@ -16,7 +16,7 @@ from tasks.entry import TaskEntry, TaskFailure
 from tasks.exceptions import DispatcherFull, DispatcherStopping, RegistryUnavailable, TaskNotFound
 from tasks.kinds import get_kinds
 from tasks.lanes import Aside, AsyncLane, Lane, LaneCounts, ProcessLane, ThreadLane, at_once
-from tasks.maintenance import SWEEP_SECONDS, Custody, Repeater, delete_orphans, rescue, sweep, take_up
+from tasks.maintenance import SWEEP_SECONDS, Custody, Repeater, delete_orphans, heartbeat, rescue, sweep
 from tasks.once import Once
 from tasks.registry import get_registry
 from tasks.timer import Call, Timer
@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 _MAX_RETRY_AFTER = 30
 _INTERRUPTED = TaskFailure("interrupted", "The server was stopped before the task had ended; create it again.")
 _LEFT = TaskFailure("interrupted", "The server that ran the task was stopped before it had ended.")
-# So many beats are due in a lease, so that some may be missed.
-BEATS = 4
 
 
 class Dispatcher(Protocol):
@@ -76,7 +74,7 @@ class ThreadDispatcher:
         self._is_shared = get_registry().is_shared
         if self._is_shared:
             self._custody = Custody()
-            self._upkeep.append(Repeater("tasks-heartbeat", settings.TASK_LEASE_SECONDS / BEATS, self._beat))
+            self._upkeep.append(heartbeat(self._beat))
         self._start = Once(self._start_upkeep)
         self.is_stopping = False
         # Tasks that wait for their next attempt, as many as may wait in a lane.
@@ -209,14 +207,11 @@ class ThreadDispatcher:
             rescue(self._accept, settings.TASK_QUEUE_LIMIT - max(count.waiting for count in self.counts().values()))
 
     def _beat(self) -> None:
-        get_registry().beat()
-        forgotten, gone = self._custody.compare(
-            {task_id for lane in self._lanes.values() for task_id in lane.ids()} | self._delayed.keys()
-        )
-        for task_id in forgotten:
-            take_up(task_id, self._accept)
-        for task_id in gone:
-            self._stop(task_id)
+        with self._lock:
+            here = set(self._delayed)
+        for lane in self._lanes.values():
+            here.update(lane.ids())
+        self._custody.beat(here, self._accept, self._stop)
 
     def _accept(self, entry: TaskEntry) -> None:
         """Run a task that was accepted by another process, or before this one began."""

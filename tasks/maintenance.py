@@ -20,6 +20,7 @@ from tasks.registry import get_registry
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1
+_BEATS = 4
 # So many lost tasks are taken over at a time, so that others take some, too.
 _BATCH = 100
 _LOST = TaskFailure("lost", "The process that ran the task is gone, and it had no attempt left.")
@@ -89,6 +90,15 @@ class Custody:
         self._forgotten, self._gone = forgotten, gone
         return both
 
+    def beat(self, here: set[UUID], accept: Callable[[TaskEntry], None], stop: Callable[[UUID], None]) -> None:
+        """Say that this process lives, hand over what it had forgotten, and stop what is no longer its own."""
+        get_registry().beat()
+        forgotten, gone = self.compare(here)
+        for task_id in forgotten:
+            take_up(task_id, accept)
+        for task_id in gone:
+            stop(task_id)
+
 
 def take_up(task_id: UUID, accept: Callable[[TaskEntry], None]) -> None:
     """Hand over a task that this process has and does not know of; an attempt at it that had begun is lost."""
@@ -100,6 +110,11 @@ def take_up(task_id: UUID, accept: Callable[[TaskEntry], None]) -> None:
         entry = runner.lose(entry, _LOST)
     if entry is not None and not entry.ended:
         accept(entry)
+
+
+def heartbeat(beat: Callable[[], None]) -> "Repeater":
+    """Calls `beat` so often in each lease that some may be missed."""
+    return Repeater("tasks-heartbeat", settings.TASK_LEASE_SECONDS / _BEATS, beat)
 
 
 class Repeater:

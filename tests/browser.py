@@ -1,16 +1,13 @@
 """The page in a real browser: Chromium without a window, driven by Selenium."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.helpers import needs
+from tests.helpers import lack, needs
 
 needs("selenium")
 from selenium.common.exceptions import TimeoutException  # noqa: E402 - what is missing was told before
@@ -86,8 +83,7 @@ def chromium(directory: Path) -> Iterator[Chrome]:
     """A browser with an empty profile. Without one the test is skipped; with REQUIRE_SERVICES=1 it fails."""
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if not all(programs):
-        hint = "There is no Chromium here: install it and its driver, as by `apt-get install chromium chromium-driver`."
-        (pytest.fail if os.environ.get("REQUIRE_SERVICES") == "1" else pytest.skip)(hint)
+        lack("There is no Chromium here: install it and its driver, as by `apt-get install chromium chromium-driver`.")
     options = ChromeOptions()
     # Both paths are given, so that Selenium looks for no download.
     options.binary_location, driver = map(str, programs)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 import pytest
@@ -89,6 +89,13 @@ def read(answer: Any) -> bytes:
     body = b"".join(answer.streaming_content)
     answer.close()
     return body
+
+
+def lack(what: str) -> NoReturn:
+    """Skip the test for want of that; with REQUIRE_SERVICES=1 it fails."""
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def needs(module: str) -> None:

@@ -53,7 +53,7 @@ def celery_worker() -> Iterator[None]:
         return
     from celery.contrib.testing.worker import start_worker  # noqa: PLC0415 - an optional part of the service
 
-    from tasks.contrib.celery import app, get_worker  # noqa: PLC0415
+    from tasks.contrib.celery import app, get_worker  # noqa: PLC0415 - the same
 
     app.control.purge()
     # A worker that has not ended by then ends with this process.
@@ -65,7 +65,7 @@ def celery_worker() -> Iterator[None]:
 def let_worker_hear_of_cancels() -> None:
     """Threads cannot be killed, as Celery does with its processes."""
     if HAS_BROKER:
-        from tasks.contrib.celery import get_worker  # noqa: PLC0415
+        from tasks.contrib.celery import get_worker  # noqa: PLC0415 - an optional part of the service
 
         get_registry().cancels.add(get_worker().cancel)
 

@@ -24,4 +24,4 @@ _OWN = (
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_QUEUE", f"tasks-test-{_OWN}")
 if HAS_DATABASE:  # noqa: F405 - of the service's own
     # On SQLite a file, which threads and servers can share.
-    DATABASES["default"]["TEST"] = {"NAME": f"{DATABASES['default']['NAME']}_test_{_OWN}"}  # noqa: F405
+    DATABASES["default"]["TEST"] = {"NAME": f"{DATABASES['default']['NAME']}_test_{_OWN}"}  # noqa: F405 - as above

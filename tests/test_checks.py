@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from tasks import checks
-from tests.helpers import PROJECT, clean_environment, wait_for
+from tests.helpers import PROJECT, clean_environment, lack, wait_for
 from tests.servers import free_port
 
 
@@ -75,7 +75,7 @@ def test_a_worker_that_cannot_work_does_not_start() -> None:
 def forgetful_redis() -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
-        pytest.skip("redis-server is missing")
+        lack("There is no redis-server here: install it, as by `apt-get install redis-server`.")
     port = free_port()
     options = ["--port", str(port), "--save", "", "--maxmemory", "10mb", "--maxmemory-policy", "allkeys-lru"]
     with subprocess.Popen([program, *options], stdout=subprocess.PIPE, text=True) as redis:

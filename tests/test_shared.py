@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.conf import LazySettings
@@ -37,8 +38,8 @@ def other() -> Iterator[Registry]:
     registry.close()
 
 
-def new_entry(**fields: object) -> TaskEntry:
-    return TaskEntry(**{"kind": "task", "name": "sample_name", **fields})  # type: ignore[arg-type]
+def new_entry(**fields: Any) -> TaskEntry:
+    return TaskEntry(**{"kind": "task", "name": "sample_name", **fields})
 
 
 def claimed(registry: Registry, **fields: object) -> TaskEntry:

@@ -18,13 +18,13 @@ from django.db import connections
 
 from tasks import runner
 from tasks.checks import obstacle
-from tasks.dispatcher import BEATS, get_dispatcher
+from tasks.dispatcher import get_dispatcher
 from tasks.entry import TaskEntry, TaskFailure
 from tasks.exceptions import DispatcherStopping
 from tasks.job import Job
 from tasks.kinds import get_kinds
 from tasks.lanes import LaneCounts
-from tasks.maintenance import SWEEP_SECONDS, Custody, Repeater, rescue, sweep, take_up
+from tasks.maintenance import SWEEP_SECONDS, Custody, Repeater, heartbeat, rescue, sweep
 from tasks.once import Once
 from tasks.registry import get_registry
 from tasks.runner import Outcome
@@ -153,7 +153,7 @@ class Worker:
         self._custody = Custody()
         # The tasks that run here, and how to stop each. Adding to a dictionary and taking away are atomic.
         self._here: dict[UUID, Callable[[], object]] = {}
-        self._heart = Repeater("tasks-heartbeat", settings.TASK_LEASE_SECONDS / BEATS, self._beat)
+        self._heart = heartbeat(lambda: self._custody.beat(set(self._here), get_dispatcher().dispatch, self.cancel))
         get_dispatcher().start()
         self._heart.start()
 
@@ -205,14 +205,6 @@ class Worker:
         # Celery's limits stop the code as well; they know nothing of the entry.
         _settle(entry, _timeout(seconds))
         self.cancel(entry.id)
-
-    def _beat(self) -> None:
-        get_registry().beat()
-        forgotten, gone = self._custody.compare(set(self._here))
-        for task_id in forgotten:
-            take_up(task_id, get_dispatcher().dispatch)
-        for task_id in gone:
-            self.cancel(task_id)
 
 
 def _timeout(seconds: float) -> Outcome:

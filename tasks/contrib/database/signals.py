@@ -15,6 +15,7 @@ from uuid import UUID
 import psycopg
 from django.db import Error, connection
 
+from tasks.entry import Status
 from tasks.once import Once
 from tasks.watchers import Notify, Watchers
 
@@ -31,7 +32,6 @@ _LOOK_SECONDS = 0.01
 _AGAIN_SECONDS = 1
 _BEGIN_SECONDS = 2
 _END_SECONDS = 5
-_CANCELLED = "cancelled"
 
 
 class Signals:
@@ -83,7 +83,7 @@ class Signals:
         thread.start()
 
     def _tell(self, task_id: UUID, status: str) -> None:
-        if status == _CANCELLED:
+        if status == Status.CANCELLED:
             self.cancels.tell(task_id)
         self.changes.tell(task_id)
 
@@ -117,7 +117,6 @@ class Signals:
         self._wake, self._woken = socket.socketpair()
         if connection.vendor == "postgresql":
             parameters = connection.get_connection_params()
-            parameters = {name: value for name, value in parameters.items() if name in _CONNECTING}
             self._begin("tasks-signals", lambda: self._keep_on(self._listen_to_postgresql, parameters))
         else:
             path = connection.settings_dict["NAME"]
@@ -187,24 +186,3 @@ class _Listened(Watchers):
     def add(self, notify: Notify, task_id: UUID | None = None) -> None:
         self._listen()
         super().add(notify, task_id)
-
-
-_CONNECTING = {
-    "dbname",
-    "user",
-    "password",
-    "host",
-    "port",
-    "connect_timeout",
-    "options",
-    "service",
-    "passfile",
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_count",
-}
