@@ -57,11 +57,11 @@ class Signals:
         if connection.vendor != "postgresql":
             return  # a trigger has listed it
         self._tell(task_id, status)
-        self._speak()
         try:
+            self._speak()
             self._unsaid.put_nowait((task_id, status))
-        except queue.Full:
-            logger.warning("Other processes hear late of a change")
+        except (queue.Full, threading.ThreadError) as error:  # the change itself was made
+            logger.warning("Other processes hear late of a change: %r", error)
 
     def close(self) -> None:
         """End the threads, once all is said."""
@@ -79,8 +79,8 @@ class Signals:
 
     def _begin(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, name=name, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _tell(self, task_id: UUID, status: str) -> None:
         if status == Status.CANCELLED:
