@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
-def wait_for(look: Callable[[], T], timeout: float = 10) -> T:
+def wait_for(look: Callable[[], T], timeout: float = 15) -> T:
     """Look again and again until something true is seen, and return that."""
     deadline = time.monotonic() + timeout
     while not (seen := look()):

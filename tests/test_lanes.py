@@ -169,7 +169,7 @@ def test_a_task_that_takes_too_long_fails_in_time_and_frees_its_place(
     get_dispatcher.use(ThreadDispatcher())
 
     def time_out() -> float:
-        ended = api.wait(api.create(f"{lane}-timeout", do="sleep", seconds=20))
+        ended = api.wait(api.create(f"{lane}-timeout", do="check", seconds=20))
         assert ended["status"] == "failed"
         assert ended["error"] == {"code": "timeout", "detail": "The attempt took longer than 0.3 seconds."}
         seconds = seconds_between(ended, "started_at", "finished_at")
