@@ -213,7 +213,7 @@ def test_a_key_is_new_again_once_its_task_had_to_make_room(api: Api, settings: L
         assert_replayed(answer, dropped)
         api.wait(api.create("async"))
     assert assert_first(answer)["id"] != dropped["id"]
-    assert api.get(f"/poll-async/{dropped['id']}").status_code == 410
+    assert api.get(f"/poll-async/{dropped['id']}").status_code in (404, 410)
 
 
 def test_a_key_outlives_the_end_of_its_task(api: Api, settings: LazySettings) -> None:

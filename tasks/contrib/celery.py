@@ -183,7 +183,8 @@ class Worker:
     def cancel(self, task_id: UUID | None) -> None:
         """Stop a coroutine whose task has ended; a function is stopped by Celery, with its process."""
         if task_id is not None:
-            self._here.get(task_id, _nothing)()
+            with suppress(RuntimeError):  # its loop has closed meanwhile: the coroutine has returned
+                self._here.get(task_id, _nothing)()
 
     def _call(self, entry: TaskEntry) -> Outcome | None:
         job = Job(entry)
