@@ -28,6 +28,11 @@ def is_started(api: Api, entry: dict[str, Any]) -> bool:
     return bool(api.poll(entry)["started_at"])
 
 
+def is_at_gate(api: Api, entry: dict[str, Any]) -> bool:
+    """Whether its code runs, too."""
+    return bool(api.poll(entry)["message"] == "at the gate")
+
+
 @on_each_lane
 def test_a_task_returns_its_result(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane))
@@ -127,7 +132,7 @@ def test_a_thread_stops_at_its_next_word_with_the_job(api: Api, do: str) -> None
 @modes.in_lanes
 def test_what_a_thread_returns_after_its_task_was_cancelled_is_dropped(api: Api) -> None:
     entry = api.create("gate")
-    wait_for(lambda: is_started(api, entry))
+    wait_for(lambda: is_at_gate(api, entry))
     cancelled = api.delete(entry).json()
     assert get_dispatcher().counts()["threads"] == (0, 0, 1)
     kinds.gate.set()
@@ -198,10 +203,10 @@ def test_there_are_never_more_lost_threads_than_places(api: Api, settings: LazyS
     settings.TASK_THREADS = 1
     get_dispatcher.use(ThreadDispatcher())
     lost = api.create("gate")
-    wait_for(lambda: is_started(api, lost))
+    wait_for(lambda: is_at_gate(api, lost))
     api.delete(lost)
     keeps_its_place = api.create("gate")
-    wait_for(lambda: is_started(api, keeps_its_place))
+    wait_for(lambda: is_at_gate(api, keeps_its_place))
     api.delete(keeps_its_place)
     assert get_dispatcher().counts()["threads"] == (0, 1, 1)
     waits = api.create("thread")
