@@ -22,7 +22,7 @@ import redis
 from benchmarks.server import free_port
 
 _TASKS = 2000
-_ROUNDS = 3
+_ROUNDS = 5
 _CLIENTS = 8
 _THREADS = 4
 _PROCESSES = 2
@@ -143,14 +143,15 @@ def celery() -> None:
                     _rates(way, port, database, 200)
                     rates[way.name].append(_rates(way, port, database, _TASKS))
             print(f"round {number + 1} of {_ROUNDS}: {_last(rates)}", flush=True)
-    ours, usual = (_medians(found) for found in rates.values())
-    print(f"{_TASKS} tasks, the median of {_ROUNDS} rounds:")
-    for what, one, other in zip(("creates a second", "completed tasks a second"), ours, usual, strict=True):
-        print(f"  {what}: this service {one:.0f}, the usual way {other:.0f}, ratio {one / other:.2f}")
+    print(f"{_TASKS} tasks, the medians of {_ROUNDS} rounds, and of the ratios in each:")
+    for what, ours, usual in zip(("creates", "completed tasks"), *map(_columns, rates.values()), strict=True):
+        ratio = statistics.median(one / other for one, other in zip(ours, usual, strict=True))
+        one, other = statistics.median(ours), statistics.median(usual)
+        print(f"  {what} a second: this service {one:.0f}, the usual way {other:.0f}, ratio {ratio:.2f}")
 
 
-def _medians(found: list[tuple[float, float]]) -> tuple[float, float]:
-    return statistics.median(rate for rate, _ in found), statistics.median(rate for _, rate in found)
+def _columns(found: list[tuple[float, float]]) -> Iterator[tuple[float, ...]]:
+    return zip(*found, strict=True)
 
 
 def _last(rates: dict[str, list[tuple[float, float]]]) -> str:

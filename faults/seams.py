@@ -7,6 +7,7 @@ setting, and around Celery's own signals.
 import os
 import signal
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +25,7 @@ PUBLISHED = "after the publish"
 UNFINISHED = "after the effect, before the finish"
 FINISHED = "after the finish, before the ack"
 SEAMS = (STORED, UNPUBLISHED, PUBLISHED, UNFINISHED, FINISHED)
+_BATCH_SECONDS = 0.05
 
 # The short forms cannot wait as long as the service does.
 if "FAULTS_PUBLISHED_AGAIN_SECONDS" in os.environ:
@@ -58,7 +60,8 @@ def _before_publish(headers: dict[str, Any], **_: Any) -> None:
 
 @after_task_publish.connect
 def _after_publish(headers: dict[str, Any], **_: Any) -> None:
-    _die(PUBLISHED, get_registry().get(UUID(headers["id"])))
+    # The signal comes before the message goes out, with all of its batch.
+    Timer(_BATCH_SECONDS, lambda: _die(PUBLISHED, get_registry().get(UUID(headers["id"])))).start()
 
 
 def _die(seam: str, entry: TaskEntry) -> None:

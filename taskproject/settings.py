@@ -52,6 +52,8 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_IGNORE_RESULT = True
 # A worker takes what it can run now, and leaves the rest to others.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# A process of a worker keeps its connection to the database for so many tasks: to connect costs more than a short task.
+CELERY_DB_REUSE_MAX = 1000
 # A sweep publishes again, so that nobody waits long here for a broker that is away.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -24,6 +24,7 @@ LEASE_SECONDS = 1
 @contextmanager
 def worker(settings: dict[str, str], directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
     command = [sys.executable, "-m", "celery", "-A", "taskproject", "worker", "--concurrency=2", "--loglevel=INFO"]
+    command.append(f"--hostname={uuid.uuid4()}@%h")  # RabbitMQ lets no two have one name
     with (directory / "worker.log").open("ab") as log:
         process = subprocess.Popen(command, env=settings, cwd=PROJECT, stdout=log, stderr=log, start_new_session=True)
     try:

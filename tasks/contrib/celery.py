@@ -5,8 +5,10 @@ import logging
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_init, worker_process_init, worker_process_shutdown
 from django.conf import settings
 from django.db import connections
+from kombu.messaging import Producer
 
 from tasks import runner
 from tasks.checks import obstacle
@@ -38,6 +41,10 @@ _STOPPED_RETRY_AFTER = 60
 _SOFT_LIMIT_LATE_SECONDS = 0.2
 _HARD_LIMIT_LATE_SECONDS = 2
 _LEAST_VISIBILITY_SECONDS = 3600
+# What comes within such a pause after messages were published is published together, which Redis has cheaper.
+_PAUSE_SECONDS = 0.02
+
+Publish = Callable[[Producer], object]
 
 app = Celery("tasks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -64,7 +71,7 @@ class CeleryDispatcher:
     """
 
     def __init__(self) -> None:
-        self._to_publish: queue.Queue[Callable[[], object] | None] = queue.Queue(settings.TASK_QUEUE_LIMIT)
+        self._to_publish: queue.Queue[Publish | None] = queue.Queue(settings.TASK_QUEUE_LIMIT)
         self._timer = Timer("tasks-timer")
         self._sweeper = Repeater("tasks-sweeper", SWEEP_SECONDS, self._look_after)
         self._start = Once(self._start_threads)
@@ -80,13 +87,13 @@ class CeleryDispatcher:
             raise DispatcherStopping(_STOPPED_RETRY_AFTER)
         self._start()
         if delay:
-            self._timer.call_later(delay, lambda: self._enqueue(lambda: _publish(entry)))
+            self._timer.call_later(delay, lambda: self._enqueue(partial(_publish, entry)))
         else:
-            self._enqueue(lambda: _publish(entry))
+            self._enqueue(partial(_publish, entry))
 
     def cancel(self, entry: TaskEntry) -> None:
         self._start()
-        self._enqueue(lambda: app.control.revoke(str(entry.id), terminate=True, signal="SIGKILL"))
+        self._enqueue(lambda _: app.control.revoke(str(entry.id), terminate=True, signal="SIGKILL"))
 
     def retry_after(self, entry: TaskEntry) -> int:
         """As long again as the task waits or runs by now; nobody here knows more of the workers."""
@@ -113,7 +120,7 @@ class CeleryDispatcher:
         sweep()
         rescue(self.dispatch, self._to_publish.maxsize - self._to_publish.qsize())
 
-    def _enqueue(self, publish: Callable[[], object] | None) -> None:
+    def _enqueue(self, publish: Publish | None) -> None:
         try:
             self._to_publish.put_nowait(publish)
         except queue.Full:
@@ -122,16 +129,25 @@ class CeleryDispatcher:
     def _publish_all(self) -> None:
         while (publish := self._to_publish.get()) is not None:
             try:
-                publish()
+                with app.producer_pool.acquire(block=True) as producer, producer.batch():
+                    producer.maybe_declare(app.amqp.queues[settings.CELERY_TASK_DEFAULT_QUEUE])
+                    while publish is not None:
+                        publish(producer)
+                        if self._to_publish.empty():
+                            break
+                        publish = self._to_publish.get()
             except Exception as error:  # noqa: BLE001 - each broker's library has its own
                 if not self._is_away:
                     logger.warning("The broker cannot be reached, and tasks are published later: %r", error)
                 self._is_away = True
             else:
                 self._is_away = False
+            if publish is None:
+                return
+            time.sleep(_PAUSE_SECONDS)
 
 
-def _publish(entry: TaskEntry) -> None:
+def _publish(entry: TaskEntry, producer: Producer) -> None:
     task_id, seconds = str(entry.id), get_kinds()[entry.kind].timeout
     limits = {}
     if seconds is not None:
@@ -139,10 +155,11 @@ def _publish(entry: TaskEntry) -> None:
             "soft_time_limit": seconds + _SOFT_LIMIT_LATE_SECONDS,
             "time_limit": seconds + _HARD_LIMIT_LATE_SECONDS,
         }
-    # As apply_async does, without what it prepares for results, routes and chains.
-    message = app.amqp.create_task_message(task_id, run_task.name, (task_id,), {}, **limits)
-    with app.producer_pool.acquire(block=True) as producer:
-        app.amqp.send_task_message(producer, run_task.name, message)
+    # As apply_async does, without what it prepares for results, routes, chains and logs.
+    message = app.amqp.create_task_message(
+        task_id, run_task.name, (task_id,), {}, argsrepr=task_id, kwargsrepr="", **limits
+    )
+    app.amqp.send_task_message(producer, run_task.name, message, declare=())
 
 
 class Worker:

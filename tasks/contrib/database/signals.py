@@ -25,8 +25,8 @@ CHANNEL = "tasks_changed"
 # What a notification may hold, less some (https://www.postgresql.org/docs/current/sql-notify.html).
 _PAYLOAD_CHARACTERS = 7500
 _MOST_UNSAID = 100_000
-# Changes are gathered for so long before they are said.
-_GATHER_SECONDS = 0.005
+# What changes within such a pause after something was said is said together.
+_PAUSE_SECONDS = 0.02
 # SQLite tells nobody, so that its file has to be looked at.
 _LOOK_SECONDS = 0.01
 _AGAIN_SECONDS = 1
@@ -94,7 +94,6 @@ class Signals:
 
     def _say_all(self) -> None:
         while (change := self._unsaid.get()) is not None:
-            time.sleep(_GATHER_SECONDS)
             payload = self._id
             while change is not None:
                 payload += f" {change[0]} {change[1]}"
@@ -110,6 +109,7 @@ class Signals:
                 connection.close()  # back to the pool
             if change is None:
                 return
+            time.sleep(_PAUSE_SECONDS)
 
     # What is heard of others.
 
