@@ -23,6 +23,7 @@ PROGRESS_SECONDS = 0.05
 _MESSAGE_LENGTH = 200
 _AGAIN_SECONDS = 1
 
+Progress = tuple[int, str]
 
 # Guards the progress that jobs hold back; one for all, since a job must be light.
 _lock = threading.Lock()
@@ -40,7 +41,7 @@ class Job:
         self.attempt: int = entry.attempt
         self._kind = entry.kind
         self._reported_at = -PROGRESS_SECONDS
-        self._held: tuple[int, str] | None = None
+        self._held: Progress | None = None
         self._looked_at = -PROGRESS_SECONDS
         self._is_over = False
 
@@ -127,7 +128,7 @@ class Job:
         if held is None:
             return
         try:
-            self._report(methodcaller("progressed", self.attempt, *held))
+            self._report_progress(held)
         except RegistryUnavailable:
             _get_timer().call_later(_AGAIN_SECONDS, self.close)
             return
@@ -137,6 +138,14 @@ class Job:
                 self._held = None
                 return
         _get_timer().call_later(PROGRESS_SECONDS, self.close)
+
+    def _report_progress(self, held: Progress) -> None:
+        def newest(entry: TaskEntry) -> TaskEntry:
+            # Another thread may report meanwhile, and what it has is newer.
+            now = self._held
+            return entry if now is None else entry.progressed(self.attempt, *now)
+
+        self._report(newest)
 
     def _report(self, transition: Transition) -> None:
         registry = get_registry()
@@ -165,6 +174,9 @@ class RemoteJob(Job):
     @property
     def cancelled(self) -> bool:
         return False
+
+    def _report_progress(self, held: Progress) -> None:
+        self._report(methodcaller("progressed", self.attempt, *held))
 
     def _report(self, transition: Transition) -> None:
         self._remote_report(transition)

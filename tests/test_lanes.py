@@ -74,6 +74,31 @@ def test_progress_in_a_tight_loop_changes_the_entry_at_most_some_twenty_times_a_
     assert ended["message"] == "last step"
 
 
+@modes.in_lanes
+@pytest.mark.parametrize("lane", ["thread", "async"])
+def test_an_older_word_of_progress_never_takes_the_place_of_the_last(
+    api: Api, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_last, is_late_one_done = threading.Event(), threading.Event()
+    change = get_registry().change
+
+    def changed(*args: Any, **options: Any) -> Any:
+        if threading.current_thread().name == "tasks-progress":
+            is_last.wait(5)
+            try:
+                return change(*args, **options)
+            finally:
+                is_late_one_done.set()
+        now = change(*args, **options)
+        if now.message == "last step" and not now.ended:
+            is_last.set()
+            is_late_one_done.wait(5)
+        return now
+
+    monkeypatch.setattr(get_registry(), "change", changed)
+    assert api.wait(api.create(lane, do="report", times=30_000))["message"] == "last step"
+
+
 @on_each_lane
 def test_progress_never_goes_back_and_stays_when_the_task_fails(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane, do="report-and-raise"))
