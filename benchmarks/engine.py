@@ -91,7 +91,7 @@ def heavy(seconds: float = 15) -> None:
         def feed() -> int:
             feeder, done = Client(), 0
             while not stop.is_set():
-                feeder.wait(feeder.create("prime-count", limit=10_000_000))
+                feeder.create("prime-count", {"Prefer": "wait=60"}, limit=10_000_000)
                 done += 1
             return done
 

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 
@@ -46,8 +47,8 @@ class Client:
             raise RuntimeError(f"{method} {path}: {response.status} {content.decode()}")
         return json.loads(content) if path != "/metrics" else content.decode()
 
-    def create(self, kind: str, **fields: Any) -> str:
-        entry = self.ask("POST", f"/create-{kind}", {"name": "benchmark", **fields})
+    def create(self, kind: str, headers: Mapping[str, str] = MappingProxyType({}), **fields: Any) -> str:
+        entry = self.ask("POST", f"/create-{kind}", {"name": "benchmark", **fields}, **headers)
         return f"/poll-{kind}/{entry['id']}"
 
     def wait(self, path: str) -> Any:

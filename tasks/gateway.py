@@ -16,6 +16,7 @@ from wsgiref.util import FileWrapper
 from django.conf import settings
 from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # the library has it there to be imported
 
+from tasks.registry import get_registry
 from tasks.rest.held import HOLDS, RESUMED, EventStream, Held
 from tasks.waiting import Watcher
 
@@ -50,7 +51,7 @@ class _Answer(NamedTuple):
 
 
 class Gateway:
-    """Requests run in `threads` threads. While a client waits for news, its request has none."""
+    """Requests that may have to wait for something run in `threads` threads, and leave them to wait for news."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]], threads: int) -> None:
         self._application = application
@@ -63,15 +64,21 @@ class Gateway:
 
     async def _answer(self, scope: Any, protocol: Any) -> None:
         environ = await _environ(scope, protocol)
-        answer = await self._in_thread(self._call, environ)
+        answer = await self._called(environ)
         if isinstance(answer.body, Held):
             if not await self._wait(answer.body, protocol):
                 return
-            answer = await self._in_thread(self._call, environ | {RESUMED: answer.body})
+            answer = await self._called(environ | {RESUMED: answer.body})
         if answer.whole is not None:
             protocol.response_bytes(answer.status, answer.headers, answer.whole)
         else:
             await self._stream(answer, protocol)
+
+    async def _called(self, environ: Environ) -> _Answer:
+        if _waits_for_nothing(environ):
+            return self._call(environ)
+        answer: _Answer = await self._in_thread(self._call, environ)
+        return answer
 
     def _call(self, environ: Environ) -> _Answer:
         status = 0
@@ -148,6 +155,16 @@ class _Wait:
             pass
         self._woken.clear()
         return not self._gone.done()
+
+
+def _waits_for_nothing(environ: Environ) -> bool:
+    """Whether it is a poll by a program, of what is in memory: to pass it to a thread would cost more than it saves."""
+    return (
+        environ["REQUEST_METHOD"] == "GET"
+        and environ["PATH_INFO"].startswith("/poll-")
+        and "text/html" not in environ.get("HTTP_ACCEPT", "")
+        and not get_registry().is_shared
+    )
 
 
 async def _environ(scope: Any, protocol: Any) -> Environ:

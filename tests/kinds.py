@@ -1,6 +1,8 @@
 """Kinds of task that do what a test asks of them."""
 
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from rest_framework import serializers
@@ -39,6 +41,20 @@ class BrokenPayload(TaskPayload):
     how = serializers.CharField()
 
 
+class HeldPayload(TaskPayload):
+    """Its validation waits until there is a file `go` in the folder, and leaves one, `begun`, to say so."""
+
+    folder = serializers.CharField()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        folder = Path(attrs["folder"])
+        (folder / "begun").touch()
+        deadline = time.monotonic() + 20
+        while not (folder / "go").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return attrs
+
+
 def wait_at_gate(job: Job, payload: dict[str, Any]) -> str:
     job.progress(10, "at the gate")
     if not gate.wait(20):
@@ -68,4 +84,5 @@ def break_down(job: Job, payload: dict[str, Any]) -> Any:
 GATE = TaskKind(name="gate", process=wait_at_gate)
 FILING = TaskKind(name="filing", payload=FilingPayload, process=file_then_wait)
 ECHO = TaskKind(name="echo", payload=EchoPayload, process=echo)
+HELD = TaskKind(name="held", payload=HeldPayload, process=echo)
 BROKEN = TaskKind(name="broken", payload=BrokenPayload, process=break_down)

@@ -113,6 +113,12 @@ def test_the_work_of_a_killed_process_is_taken_over(server: Server, celery: "sub
     assert server.wait(location)["status"] == "completed"
 
 
+def test_a_worker_gives_way_to_servers(server: Server, celery: "subprocess.Popen[bytes]") -> None:
+    server.wait(server.create("thread"))  # the worker has begun, then
+    processes = [celery.pid, *children(celery.pid)]
+    assert min(os.getpriority(os.PRIO_PROCESS, pid) for pid in processes) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def test_what_was_created_without_a_worker_is_done_once_there_is_one(
     server: Server, tmp_path: Path, settings_of_both: dict[str, str]
 ) -> None:

@@ -338,6 +338,13 @@ def test_an_idle_process_that_is_killed_is_replaced(api: Api) -> None:
     assert api.wait(api.create("process"))["status"] == "completed"
 
 
+@modes.in_lanes
+def test_processes_give_way_to_requests(api: Api) -> None:
+    api.wait(api.create("process"))
+    [process] = _worker_processes()
+    assert os.getpriority(os.PRIO_PROCESS, process) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
 @pytest.mark.parametrize("lane", ["thread", "process"])
 def test_a_kind_that_exits_fails_its_task_and_not_its_worker(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane, do="exit"))

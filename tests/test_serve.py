@@ -1,9 +1,12 @@
 """`manage.py serve`, and servers that run more processes than can work."""
 
+import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -13,7 +16,7 @@ from django.core.management import call_command
 
 from tasks.management.commands import serve
 from tests import modes
-from tests.helpers import PROJECT, clean_environment
+from tests.helpers import PROJECT, clean_environment, wait_for
 from tests.servers import SERVE, free_port, running
 
 
@@ -98,6 +101,41 @@ def test_two_servers_started_side_by_side_do_not_disturb_each_other(tmp_path: Pa
     with running(tmp_path / "a", *SERVE) as first, running(tmp_path / "b", *SERVE) as second:
         for server in (first, second):
             assert server.wait(server.create("prime-count", limit=10))["result"] == {"count": 4}
+
+
+@modes.alone
+def test_polls_need_no_thread(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, *SERVE, "--threads", "1", TASK_KINDS="tests.kinds.HELD", TASK_STEP_SECONDS="0") as server,
+        ThreadPoolExecutor(1) as client,
+    ):
+        location = server.create("task")
+        holds_the_thread = client.submit(server.create, "held", folder=str(tmp_path))
+        wait_for((tmp_path / "begun").exists)
+        assert server.wait(location)["status"] == "completed"
+        assert not holds_the_thread.done()
+        (tmp_path / "go").touch()
+        assert server.wait(holds_the_thread.result())["status"] == "completed"
+
+
+def arenas(pid: int) -> int:
+    """The arenas that glibc has beside its first, each at a multiple of 64 MB and so long."""
+    size = 64 * 1024 * 1024
+    maps = re.findall(r"(?m)^(\w+)-(\w+) (\S+)", Path(f"/proc/{pid}/maps").read_text())
+    parts = [(int(begin, 16), int(end, 16), rights) for begin, end, rights in maps]
+    return sum(
+        used == "rw-p" and unused == "---p" and start % size == 0 and (middle, start + size) == (begin, end)
+        for (start, middle, used), (begin, end, unused) in pairwise(parts)
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not tell what memory a process has")
+def test_no_thread_keeps_freed_memory_of_its_own(tmp_path: Path) -> None:
+    with running(tmp_path, *SERVE, TASK_STEP_SECONDS="0") as server:
+        for location in [server.create("task") for _ in range(8)]:
+            server.wait(location)
+        [worker] = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        assert arenas(int(worker)) == 0
 
 
 def test_clients_that_wait_keep_nobody_out(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import queue
 import sys
 import threading
@@ -43,6 +44,8 @@ _HARD_LIMIT_LATE_SECONDS = 2
 _LEAST_VISIBILITY_SECONDS = 3600
 # What comes within such a pause after messages were published is published together, which Redis has cheaper.
 _PAUSE_SECONDS = 0.02
+# A worker gives way to a server on the same machine, but not so far that it could not say that it lives.
+_NICENESS = 10
 
 Publish = Callable[[Producer], object]
 
@@ -249,9 +252,10 @@ get_worker = Once(Worker)
 
 
 @worker_init.connect
-def _refuse_what_cannot_work(**_: Any) -> None:
+def _begin(**_: Any) -> None:
     if what := obstacle():
         sys.exit(what)
+    os.nice(_NICENESS)
 
 
 @worker_process_init.connect
