@@ -189,7 +189,7 @@ def test_a_process_finds_what_runs_here_and_is_its_own_no_more(one: Registry, ot
 
 def test_a_poll_asks_the_database_once(one: Registry) -> None:
     from django.db import connection  # noqa: PLC0415 - of the mode
-    from django.test.utils import CaptureQueriesContext  # noqa: PLC0415
+    from django.test.utils import CaptureQueriesContext  # noqa: PLC0415 - the same
 
     entry = one.add(new_entry())
     with CaptureQueriesContext(connection) as queries:

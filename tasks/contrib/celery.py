@@ -252,7 +252,7 @@ get_worker = Once(Worker)
 
 
 @worker_init.connect
-def _begin(**_: Any) -> None:
+def _begin_worker(**_: Any) -> None:
     if what := obstacle():
         sys.exit(what)
     os.nice(_NICENESS)
