@@ -343,6 +343,8 @@ def test_processes_give_way_to_requests(api: Api) -> None:
     api.wait(api.create("process"))
     [process] = _worker_processes()
     assert os.getpriority(os.PRIO_PROCESS, process) > os.getpriority(os.PRIO_PROCESS, 0)
+    if hasattr(os, "SCHED_IDLE"):
+        assert os.sched_getscheduler(process) == os.SCHED_IDLE
 
 
 @pytest.mark.parametrize("lane", ["thread", "process"])

@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 # A fresh interpreter shares no locks and no threads with this one.
 _spawn = multiprocessing.get_context("spawn")
-# Heavy work gives way to the requests that the same machine answers.
 _NICENESS = 19
 _SHUT_DOWN_SECONDS = 5
 
@@ -128,8 +127,7 @@ def _main(pipe: "Connection[Any, Any]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    _give_way()
     threading.Thread(target=_end_with_parent, name="tasks-parent-watch", daemon=True).start()
     django.setup()
     line = _Line(pipe)
@@ -137,6 +135,15 @@ def _main(pipe: "Connection[Any, Any]") -> None:
         pipe.send("ready")
         while True:
             line.run(pipe.recv())
+
+
+def _give_way() -> None:
+    """Take the lowest priority that the system knows: heavy work waits for the requests of the same machine."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    # A container may refuse it, and niceness alone lets a request wait for a tick of the clock now and then.
+    with suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 class _Line:
@@ -150,8 +157,6 @@ class _Line:
     def run(self, entry: TaskEntry) -> None:
         with self._talking:
             self._current = entry
-        if hasattr(os, "sched_yield"):
-            os.sched_yield()  # as it has just been woken, the scheduler would put it before requests for a while
         outcome = runner.call(entry, RemoteJob(entry, partial(self._report, entry)))
         with self._talking:
             self._current = None
