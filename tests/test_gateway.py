@@ -205,16 +205,18 @@ def test_a_connection_goes_on_after_each_kind_of_answer(server: Server, task: st
 # Streams
 
 
-def test_a_stream_ends_with_its_task(server: Server, clients: ThreadPoolExecutor, task: str) -> None:
+def test_a_stream_ends_with_its_task(server: Server, task: str) -> None:
     entry = server.poll(task)
-    answer = held(server, clients, "GET", task, Accept=EVENTS)
-    assert server.ask("DELETE", task).status == 200
-    stream = answer.result(timeout=20)
-    assert stream.headers["Content-Type"] == EVENTS
-    head, *events = stream.body.decode().removesuffix("\n\n").split("\n\n")
-    assert head == "retry: 1000"
-    assert events[0].startswith(f'id: {entry["version"]}\ndata: {{"id":"{entry["id"]}"')
-    assert '"status":"cancelled"' in events[-1]
+    request = get(task.encode(), b"Accept: text/event-stream")
+    with sent(server, request) as connection, HTTPResponse(connection) as stream:
+        stream.begin()
+        assert stream.headers["Content-Type"] == EVENTS
+        head, blank, number, data = (stream.readline().decode() for _ in range(4))
+        assert (head, blank, number) == ("retry: 1000\n", "\n", f"id: {entry['version']}\n")
+        assert data.startswith(f'data: {{"id":"{entry["id"]}"')
+        assert server.ask("DELETE", task).status == 200
+        *_, last = stream.read().decode().removesuffix("\n\n").split("\n\n")
+        assert '"status":"cancelled"' in last
 
 
 def test_an_event_comes_while_the_stream_goes_on(server: Server, task: str) -> None:
