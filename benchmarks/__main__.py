@@ -10,7 +10,7 @@ MEASURES = {
     "news": "how soon a client that waits, and one that polls, learns of the end of its task",
     "crowd": "how long polls take beside 256 clients that wait",
     "burst": "how long a thousand creates at once take under runserver",
-    "celery": "creates and completed tasks a second, with PostgreSQL and Celery, beside the usual way to do that",
+    "celery": "creates and completed tasks a second, with PostgreSQL and Celery, compared with the baseline",
     "flat": "whether 100,000 tasks leave memory, threads and files as they were",
 }
 

@@ -1,4 +1,4 @@
-"""Creates and completed tasks a second, with PostgreSQL and Celery over Redis, beside the usual way to do that.
+"""Creates and completed tasks a second, with PostgreSQL and Celery over Redis, compared with the baseline.
 
 DATABASE_URL and CELERY_BROKER_URL name the servers; what is in that database is deleted.
 """
@@ -52,13 +52,13 @@ WAYS = (
         tables="tasks_database_task",
     ),
     Way(
-        name="the usual way",
+        name="the baseline",
         path="/create",
-        settings="benchmarks.usual.settings",
-        app="benchmarks.usual.app",
+        settings="benchmarks.baseline.settings",
+        app="benchmarks.baseline.app",
         server=(
             *("-m", "granian", "--interface", "wsgi", "--port", "{port}", "--blocking-threads", str(_THREADS)),
-            *("--log-level", "warning", "benchmarks.usual.wsgi:application"),
+            *("--log-level", "warning", "benchmarks.baseline.wsgi:application"),
         ),
         done="SELECT count(*) FROM django_celery_results_taskresult WHERE status = 'SUCCESS'",
         tables="django_celery_results_taskresult",
@@ -144,10 +144,10 @@ def celery() -> None:
                     rates[way.name].append(_rates(way, port, database, _TASKS))
             print(f"round {number + 1} of {_ROUNDS}: {_last(rates)}", flush=True)
     print(f"{_TASKS} tasks, the medians of {_ROUNDS} rounds, and of the ratios in each:")
-    for what, ours, usual in zip(("creates", "completed tasks"), *map(_columns, rates.values()), strict=True):
-        ratio = statistics.median(one / other for one, other in zip(ours, usual, strict=True))
-        one, other = statistics.median(ours), statistics.median(usual)
-        print(f"  {what} a second: this service {one:.0f}, the usual way {other:.0f}, ratio {ratio:.2f}")
+    for what, ours, baseline in zip(("creates", "completed tasks"), *map(_columns, rates.values()), strict=True):
+        ratio = statistics.median(one / other for one, other in zip(ours, baseline, strict=True))
+        one, other = statistics.median(ours), statistics.median(baseline)
+        print(f"  {what} a second: this service {one:.0f}, the baseline {other:.0f}, ratio {ratio:.2f}")
 
 
 def _columns(found: list[tuple[float, float]]) -> Iterator[tuple[float, ...]]:

@@ -28,10 +28,10 @@ def news() -> None:
     with serving():
         print(f"from `finished_at` of an async task of 0.5 to 1.5 seconds to its client having it, {_TASKS} tasks:")
         for name, follow, clients in ways:
-            _tell(name, follow, clients)
+            _notify(name, follow, clients)
 
 
-def _tell(name: str, follow: Follow, clients: int) -> None:
+def _notify(name: str, follow: Follow, clients: int) -> None:
     def follow_some(count: int) -> tuple[list[float], int]:
         client = Client()
         # Each takes its own time, so that polls come at any moment before the end.

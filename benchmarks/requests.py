@@ -23,7 +23,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks.dispatcher import ImmediateDispatcher, get_dispatcher
+from tasks.dispatch import get_dispatcher
+from tasks.dispatch.immediate import ImmediateDispatcher
 from tasks.entry import TaskEntry
 from tasks.kinds.task import TASK
 from tasks.registry import get_registry
@@ -33,7 +34,7 @@ _ROUNDS, _REQUESTS = 30, 200
 
 
 class _Idle(ImmediateDispatcher):
-    def dispatch(self, entry: TaskEntry, delay: float = 0) -> None:
+    def dispatch(self, entry: TaskEntry) -> None:
         """Run nothing, so that the requests alone are measured."""
 
 
@@ -171,7 +172,7 @@ def _measure(callers: dict[str, Callable[[], None]]) -> dict[str, float]:
 
 
 def main() -> None:
-    get_dispatcher.use(_Idle())
+    get_dispatcher.override(_Idle())
     handler = WSGIHandler()
     entry = get_registry().add(TASK.new_entry({"name": "sample_name"}))
     peers = {"plain Django": "plain-", "this service": "", "stock REST framework": "stock-"}

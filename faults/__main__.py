@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from faults import kills, outages, seam_kills, stops
+from faults import crash_point_kills, kills, outages, stops
 from faults.checks import Verdict
 from faults.services import Missing
 
@@ -12,7 +12,7 @@ FAULTS: dict[str, Callable[..., Verdict]] = {
     "kill-web": kills.kill_web,
     "kill-worker": kills.kill_worker,
     "kill-both": kills.kill_both,
-    "seams": seam_kills.seams,
+    "crash-points": crash_point_kills.crash_points,
     "broker-down": outages.broker_down,
     "database-restart": outages.database_restart,
     "database-restart-celery": outages.database_restart_celery,
@@ -25,10 +25,10 @@ _COLUMNS = (
     "lost",
     "ended twice",
     "backwards",
-    "begun again",
-    "executed more than once",
+    "restarted",
+    "executed twice",
     "slowest takeover, s",
-    "slowest begin, s",
+    "slowest start, s",
     "slowest create, s",
 )
 _BROKEN, MISSING = 1, 2
@@ -42,10 +42,10 @@ def _row(verdict: Verdict) -> tuple[object, ...]:
         len(verdict.lost),
         len(verdict.ended_twice),
         len(verdict.backwards),
-        verdict.begun_again,
+        verdict.restarted,
         verdict.executed_again,
         f"{verdict.slowest_takeover:.1f}",
-        f"{verdict.slowest_begin:.1f}",
+        f"{verdict.slowest_start:.1f}",
         f"{verdict.slowest_create:.2f}",
     )
 

@@ -22,10 +22,10 @@ class Verdict:
     journal: Path
     kills: int = 0
     tasks: int = 0
-    begun_again: int = 0
+    restarted: int = 0
     executed_again: int = 0
     slowest_takeover: float = 0
-    slowest_begin: float = 0
+    slowest_start: float = 0
     slowest_create: float = 0
     lost: list[str] = field(default_factory=list)
     ended_twice: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Verdict:
             "went backwards": self.backwards,
             "taken over late": self.late,
             "answered by other errors than 503": self.errors,
-            "broken besides": self.other,
+            "also broken": self.other,
         }
         return {promise: sorted(broken) for promise, broken in promises.items() if broken}
 
@@ -97,10 +97,10 @@ def _check_attempts(verdict: Verdict, told: dict[str, Any], left: list[dict[str,
         if line["what"] == "began":
             began[line["id"]].append(line["at"])
         done[line["id"]] += line["what"] == "done"
-    verdict.begun_again = sum(len(times) > 1 for times in began.values())
+    verdict.restarted = sum(len(times) > 1 for times in began.values())
     verdict.executed_again = sum(times > 1 for times in done.values())
     waits = [began[task_id][0] - answers[0]["at"] for task_id, answers in told.items() if task_id in began]
-    verdict.slowest_begin = max(waits, default=0)
+    verdict.slowest_start = max(waits, default=0)
 
 
 def _takeovers(

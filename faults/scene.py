@@ -15,7 +15,7 @@ from faults.journal import Journal
 from faults.load import Load
 
 LEASE_SECONDS = 2
-_SHORT_PUBLISHED_AGAIN_SECONDS = 3
+_SHORT_REDELIVERY_SECONDS = 3
 _PROJECT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60
 _OWN = ("TASK_", "DJANGO_", "CELERY_", "PYTEST_", "COVERAGE_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS")
@@ -43,7 +43,7 @@ class Scene:
             "FAULTS_QUEUE": queue,
         }
         if short:
-            self._environment["FAULTS_PUBLISHED_AGAIN_SECONDS"] = str(_SHORT_PUBLISHED_AGAIN_SECONDS)
+            self._environment["FAULTS_REDELIVERY_SECONDS"] = str(_SHORT_REDELIVERY_SECONDS)
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
             env=self._environment,

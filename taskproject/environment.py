@@ -1,13 +1,11 @@
-"""Typed readers of environment variables; a value that cannot work stops the start with what to set."""
+"""Typed readers of environment variables; a value that cannot work stops the start and says what to set."""
 
 import os
-from typing import Any
 
-import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
-# Some thirty years, which dates and timers can still count.
-MOST_SECONDS = 1_000_000_000
+# About thirty years, which dates and timers can still represent.
+MAX_SECONDS = 1_000_000_000
 
 
 def text(name: str, default: str = "") -> str:
@@ -45,49 +43,8 @@ def seconds(name: str, default: float, *, least: float = 0) -> float:
         number = float(value)
     except ValueError:
         number = -1
-    if not least <= number <= MOST_SECONDS:
+    if not least <= number <= MAX_SECONDS:
         raise ImproperlyConfigured(
-            f"{name} is {value!r}; set it to a number of seconds from {least:g} to {MOST_SECONDS:,}."
+            f"{name} is {value!r}; set it to a number of seconds from {least:g} to {MAX_SECONDS:,}."
         )
     return number
-
-
-# Waiting longer for a writer than this, a SQLite database answers that it is locked.
-_SQLITE_LOCK_SECONDS = 20
-_POOL_TIMEOUT_SECONDS = 5
-
-
-def database(name: str) -> dict[str, Any]:
-    """Django's DATABASES for a URL of SQLite or PostgreSQL; empty where there is none."""
-    url = text(name)
-    if not url:
-        return {}
-    try:
-        config: dict[str, Any] = dict(dj_database_url.parse(url))
-    except ValueError as error:
-        raise _bad_url(name) from error
-    options = config.setdefault("OPTIONS", {})
-    match config["ENGINE"].rpartition(".")[2]:
-        case "sqlite3" if config["NAME"] != ":memory:":
-            # A thread that ends would leave its connection open. What will write waits for its turn at its beginning.
-            config["CONN_MAX_AGE"] = 0
-            options |= {
-                "timeout": _SQLITE_LOCK_SECONDS,
-                "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
-            }
-        case "postgresql":
-            config["CONN_MAX_AGE"] = 0  # which is back to the pool
-            options.setdefault("connect_timeout", 3)
-            options["pool"] = {"min_size": 1, "max_size": 16, "timeout": _POOL_TIMEOUT_SECONDS}
-        case _:
-            raise _bad_url(name)
-    return {"default": config}
-
-
-def _bad_url(name: str) -> ImproperlyConfigured:
-    # The URL itself may hold a password.
-    return ImproperlyConfigured(
-        f"{name} names no database that can keep the tasks; set it to a URL as postgresql://user:password@host/name or "
-        "sqlite:////var/lib/tasks.sqlite3, or leave it unset to keep the tasks in memory."
-    )

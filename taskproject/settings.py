@@ -1,16 +1,16 @@
-"""Every setting of the service. Each is an environment variable of the same name, and is read here alone."""
+"""Every setting of the service. Each is an environment variable of the same name, and only this module reads it."""
 
 import os
 import secrets
 from pathlib import Path
 from typing import Any
 
-from taskproject import environment
+from taskproject import databases, environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = environment.flag("DEBUG")
-# Nothing that outlives a start is signed with it.
+# It signs nothing that outlives a start.
 SECRET_KEY = environment.text("SECRET_KEY") or secrets.token_urlsafe(50)
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 
@@ -27,48 +27,57 @@ TASK_WAIT_SECONDS = environment.seconds("TASK_WAIT_SECONDS", 60)
 TASK_MAX_WAITERS = environment.integer("TASK_MAX_WAITERS", 256)
 TASK_DRAIN_SECONDS = environment.seconds("TASK_DRAIN_SECONDS", 30)
 TASK_LEASE_SECONDS = environment.seconds("TASK_LEASE_SECONDS", 15, least=0.1)
+TASK_DATABASE_POOL_SIZE = environment.integer("TASK_DATABASE_POOL_SIZE", 16)
 TASK_MAX_BODY_BYTES = environment.integer("TASK_MAX_BODY_BYTES", 65_536)
 
 ROOT_URLCONF = "taskproject.urls"
 WSGI_APPLICATION = "taskproject.wsgi.application"
-APPEND_SLASH = False  # tasks.urls takes a path with and without its trailing slash
+APPEND_SLASH = False  # tasks.urls matches each path with and without a trailing slash
 USE_TZ = True
 TIME_ZONE = "UTC"
-DATABASES: dict[str, Any] = environment.database("DATABASE_URL")
-HAS_DATABASE = bool(DATABASES)  # as long as Django has not put its placeholder there
+DATABASES: dict[str, Any] = databases.from_environment("DATABASE_URL", pool_size=TASK_DATABASE_POOL_SIZE)
+HAS_DATABASE = bool(DATABASES)  # before Django adds its placeholder
 CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL")
-TASK_REGISTRY = "tasks.contrib.database.registry.DatabaseRegistry" if HAS_DATABASE else "tasks.memory.MemoryRegistry"
-TASK_DISPATCHER = "tasks.contrib.celery.CeleryDispatcher" if CELERY_BROKER_URL else "tasks.dispatcher.ThreadDispatcher"
-# A form is refused past the same size as JSON.
+if HAS_DATABASE:
+    TASK_REGISTRY: dict[str, Any] = {"BACKEND": "tasks.contrib.database.registry.DatabaseRegistry"}
+else:
+    TASK_REGISTRY = {"BACKEND": "tasks.registry.memory.MemoryRegistry"}
+if CELERY_BROKER_URL:
+    TASK_DISPATCHER = "tasks.contrib.celery.dispatcher.CeleryDispatcher"
+    # A message that nothing came of is sent again after 15 seconds, and at least every 60 in the end.
+    TASK_REGISTRY["OPTIONS"] = {"redelivery_seconds": (15, 60)}
+else:
+    TASK_DISPATCHER = "tasks.dispatch.threads.ThreadDispatcher"
+# The limit for JSON holds for a form, too.
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
 
-# Celery (https://docs.celeryq.dev/en/stable/userguide/configuration.html). The row of a task is the truth, so that a
-# message may come twice, or never; what is set here makes both rare.
+# Celery (https://docs.celeryq.dev/en/stable/userguide/configuration.html). The row of a task is the truth, so a message
+# may come twice, or never; these settings make both rare.
 CELERY_TASK_DEFAULT_QUEUE = "tasks"
-# A worker that dies leaves its message to another one.
+# The message of a worker that dies goes to another one.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 # The registry keeps the results.
 CELERY_TASK_IGNORE_RESULT = True
-# A worker takes what it can run now, and leaves the rest to others.
+# A worker fetches the messages that it can run now, and leaves the rest to others.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# A process of a worker keeps its connection to the database for so many tasks: to connect costs more than a short task.
+# A process of a worker reuses its database connection for so many tasks: to connect costs more than a short task.
 CELERY_DB_REUSE_MAX = 1000
-# A sweep publishes again, so that nobody waits long here for a broker that is away.
+# Recovery publishes again, so nobody waits long here for a broker that is away.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.1}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# As long as other servers wait for running tasks when they are stopped.
+# As long as a server waits for running tasks when it is stopped.
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = TASK_DRAIN_SECONDS
 if CELERY_BROKER_URL.startswith("amqp"):
-    # A message has been accepted once RabbitMQ says so, and outlives a node of it.
+    # A message counts as published once RabbitMQ confirms it, and survives the loss of a node.
     CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True, "connect_timeout": 1}
     CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
 else:
-    # A broker that does not answer holds up only other messages, and those not for long.
+    # A broker that does not respond delays only other messages, and those not for long.
     CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1, "socket_timeout": 5, "socket_keepalive": True}
 
 INSTALLED_APPS = [
-    "tasks",  # first, since its runserver takes the place of the others
+    "tasks",  # first, since its runserver replaces the others
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular",
@@ -93,7 +102,7 @@ TEMPLATES = [
 ]
 
 STATIC_URL = "static/"
-# Served from the installed packages, so that nobody has to run collectstatic.
+# Served from the installed packages, without collectstatic.
 WHITENOISE_USE_FINDERS = True
 STORAGES = {
     "default": {
@@ -123,13 +132,13 @@ REST_FRAMEWORK = {
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Tasks",
-    "DESCRIPTION": "Start long work, get an answer at once, ask for the result later.",
+    "DESCRIPTION": "Start long work, get an immediate response, ask for the result later.",
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.0",
     "SERVE_PUBLIC": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "PREPROCESSING_HOOKS": ["tasks.rest.schema.without_trailing_slash"],
-    "COMPONENT_SPLIT_REQUEST": True,  # so that a name that must not be blank says so
+    "COMPONENT_SPLIT_REQUEST": True,  # so that minLength is in the request
     "POSTPROCESSING_HOOKS": ["tasks.rest.schema.with_links"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -10,6 +10,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "taskproject.settings")
 application: Callable[..., Any] = get_wsgi_application()
 
 if os.name == "posix" and not settings.HAS_DATABASE:
-    from tasks.rest.sole_process import SoleProcess
+    from tasks.serving.single_process import SingleProcessGuard
 
-    application = SoleProcess(application)
+    application = SingleProcessGuard(application)

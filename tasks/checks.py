@@ -1,4 +1,4 @@
-"""What cannot work is refused at the start, with a sentence that says what to do."""
+"""Settings and servers that cannot work stop the start, with a sentence that says what to do."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _OLDEST_POSTGRESQL = 15
 
 @register
 def check_mode(**_: Any) -> list[CheckMessage]:
-    """Where the tasks are kept and done. Looks at the settings alone."""
+    """Whether the settings for the database and the broker can work together."""
     if not settings.CELERY_BROKER_URL:
         return []
     if not settings.HAS_DATABASE:
@@ -35,12 +35,12 @@ def check_mode(**_: Any) -> list[CheckMessage]:
     return []
 
 
-def obstacle() -> str:
-    """What has to be done before a process can serve or work, as the database and the broker tell; empty if nothing."""
-    return _database_obstacle() or _broker_obstacle()
+def startup_problem() -> str:
+    """Why this process cannot serve or work, judging by the database and the broker; empty where it can."""
+    return _database_problem() or _broker_problem()
 
 
-def _database_obstacle() -> str:
+def _database_problem() -> str:
     if not settings.HAS_DATABASE:
         return ""
     try:
@@ -48,9 +48,9 @@ def _database_obstacle() -> str:
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
         version = connection.get_database_version()
     except DatabaseError as error:
-        return f"The database of DATABASE_URL cannot be used ({str(error).strip()}). Start it, or mend DATABASE_URL."
+        return f"The database of DATABASE_URL cannot be used ({str(error).strip()}). Start it, or correct DATABASE_URL."
     finally:
-        # Processes that are forked from this one must not share what it has used.
+        # Processes that are forked from this one must not share its connections.
         connection.close()
         if connection.vendor == "postgresql":
             connection.close_pool()  # type: ignore[attr-defined]  # which PostgreSQL alone has
@@ -61,19 +61,19 @@ def _database_obstacle() -> str:
     return ""
 
 
-def _broker_obstacle() -> str:
+def _broker_problem() -> str:
     if not settings.CELERY_BROKER_URL.startswith(("redis:", "rediss:")):
         return ""
-    import redis  # noqa: PLC0415 - a library that most processes have no use for
+    import redis  # noqa: PLC0415 - most processes do not use it
 
     try:
         with redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_connect_timeout=1, socket_timeout=1) as server:
             policy = str(server.info("memory")["maxmemory_policy"])
     except (redis.RedisError, OSError, KeyError):
-        return ""  # it may come back, and the tasks are stored meanwhile
+        return ""  # it may come back, and tasks are stored meanwhile
     if policy.startswith("allkeys"):
         return (
-            f"The Redis of CELERY_BROKER_URL may throw messages away (maxmemory-policy {policy}). Set it to "
-            "noeviction, or use a Redis that is no cache."
+            f"The Redis of CELERY_BROKER_URL may evict messages (maxmemory-policy {policy}). Set the policy to "
+            "noeviction, or use a Redis that is not a cache."
         )
     return ""

@@ -15,7 +15,7 @@ Entry = dict[str, Any]
 # So often in a row a request may fail.
 _TRIES = 5
 # A server that asks for more patience than this is not waited for.
-_MOST_SECONDS = 60
+_MAX_SECONDS = 60
 _SECONDS = 1
 # A stream of events says something each 15 seconds.
 _TIMEOUT = httpx.Timeout(30, connect=5)
@@ -64,7 +64,7 @@ class RemoteTask:
                 trouble, pause = f"The answer was lost ({error}); the task may be there.", _SECONDS
             if self.location is not None:
                 return
-            if tries == _TRIES or pause > _MOST_SECONDS:
+            if tries == _TRIES or pause > _MAX_SECONDS:
                 break
             self._say(f"{trouble} Waiting {pause} s, then trying again.")
             time.sleep(pause)
@@ -73,7 +73,7 @@ class RemoteTask:
     def follow(self) -> Iterator[Entry]:
         """The entry as it is, then as the server tells it again and again, to the end of the task.
 
-        It tells it by server-sent events, which are resumed when they break off. Once they break off without any
+        It tells it by server-sent events, which are resumed when they break off. Lazy they break off without any
         news, polls take their place.
         """
         yield self.entry

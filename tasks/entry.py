@@ -1,4 +1,4 @@
-"""The task entry and its state machine: which state may follow which is decided here alone."""
+"""The task entry and its state machine, which alone decides which state may follow which."""
 
 import enum
 import json
@@ -36,8 +36,8 @@ class TaskEntry:
     """One task, at one moment. A method that changes it returns the next entry and leaves this one as it is.
 
     `started_at` is None while the task waits for a worker. `attempt` counts the claims so far. `version` grows
-    by one with each change. `input` and `result` hold JSON values. `idempotency_key` is empty where the client
-    gave none. `due_at` is when the next attempt may begin, None where at once.
+    by one with each change. `input` and `result` are JSON values. `idempotency_key` is empty where the client
+    gave none. `run_after` is when the next attempt may begin; None means immediately.
     """
 
     id: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -57,20 +57,20 @@ class TaskEntry:
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     idempotency_key: str = ""
-    due_at: datetime | None = None
+    run_after: datetime | None = None
 
     @property
     def ended(self) -> bool:
         return self.status is not Status.PENDING
 
     @property
-    def due_in(self) -> float:
+    def delay(self) -> float:
         """Seconds until the next attempt may begin; 0 where it may now."""
-        return 0 if self.due_at is None else max((self.due_at - _now()).total_seconds(), 0)
+        return 0 if self.run_after is None else max((self.run_after - _now()).total_seconds(), 0)
 
     @property
-    def age(self) -> float:
-        """Seconds since the attempt began, or since the task was created where none has."""
+    def seconds_in_state(self) -> float:
+        """Seconds since the current attempt began, or since the task was created while none runs."""
         return (_now() - (self.started_at or self.created_at)).total_seconds()
 
     @property
@@ -78,24 +78,24 @@ class TaskEntry:
         """Where this server serves the result file; empty until the task is completed, and if it has none."""
         return f"files/{self.file_name}" if self.file_name and self.status is Status.COMPLETED else ""
 
-    def asks_the_same(self, other: Self) -> bool:
-        """Whether both entries were created by the same payload for the same kind."""
+    def same_request(self, other: Self) -> bool:
+        """Whether both entries were created from the same payload for the same kind."""
         return _payload(self) == _payload(other)
 
     def claimed(self) -> Self:
-        """A worker begins the next attempt. Raises StaleAttempt where one is running already."""
+        """The next attempt begins. Raises StaleAttempt where one is already running."""
         self._require_pending()
         if self.started_at is not None:
             raise StaleAttempt
-        return self._next(attempt=self.attempt + 1, started_at=_now(), due_at=None)
+        return self._next(attempt=self.attempt + 1, started_at=_now(), run_after=None)
 
-    def storing(self, attempt: int, file_name: str) -> Self:
-        """The running attempt is about to write its result file."""
+    def with_file(self, attempt: int, file_name: str) -> Self:
+        """The running attempt is about to write its result file, of that name."""
         self._require_running(attempt)
         return self if file_name == self.file_name else self._next(file_name=file_name)
 
     def progressed(self, attempt: int, percent: int, message: str) -> Self:
-        """The running attempt is `percent` of the way; a lower number than before leaves it where it was."""
+        """The running attempt is `percent` of the way; a lower number than before is ignored."""
         self._require_running(attempt)
         return self._next(progress=max(self.progress, min(percent, 100)), message=message)
 
@@ -104,12 +104,12 @@ class TaskEntry:
         return self._end(Status.COMPLETED, progress=100, result=result, error=None)
 
     def failed(self, attempt: int, error: TaskFailure) -> Self:
-        """The attempt failed and no other follows."""
+        """The attempt failed, and no other follows."""
         self._require_running(attempt)
         return self._end(Status.FAILED, error=error)
 
-    def given_up(self, error: TaskFailure) -> Self:
-        """No attempt follows, whether the task waits or runs."""
+    def aborted(self, error: TaskFailure) -> Self:
+        """The task failed without a further attempt, whether it was waiting or running."""
         self._require_pending()
         return self._end(Status.FAILED, error=error)
 
@@ -118,17 +118,17 @@ class TaskEntry:
         return self._end(Status.CANCELLED)
 
     def retrying(self, attempt: int, error: TaskFailure, delay: float) -> Self:
-        """The attempt failed and another follows in `delay` seconds; its error can be read until that one ends."""
+        """The attempt failed and another follows in `delay` seconds; `error` stays until that one ends."""
         self._require_running(attempt)
-        return self._next(started_at=None, error=error, due_at=_now() + timedelta(seconds=delay))
+        return self._next(started_at=None, error=error, run_after=_now() + timedelta(seconds=delay))
 
     def _end(self, status: Status, **changes: Any) -> Self:
         now = _now()
         expires_at = now + timedelta(seconds=settings.TASK_RETENTION_SECONDS)
-        return self._next(status=status, finished_at=now, expires_at=expires_at, due_at=None, **changes)
+        return self._next(status=status, finished_at=now, expires_at=expires_at, run_after=None, **changes)
 
-    def over(self, attempt: int) -> bool:
-        """Whether that attempt no longer counts: the task ended, or another attempt took its place."""
+    def is_stale(self, attempt: int) -> bool:
+        """Whether that attempt no longer counts: the task has ended, or another attempt has replaced it."""
         return self.ended or self.attempt != attempt or self.started_at is None
 
     def _next(self, **changes: Any) -> Self:
@@ -140,7 +140,7 @@ class TaskEntry:
 
     def _require_running(self, attempt: int) -> None:
         self._require_pending()
-        if self.over(attempt):
+        if self.is_stale(attempt):
             raise StaleAttempt
 
 

@@ -1,4 +1,4 @@
-"""Every error of the app. A class's docstring is its sentence to whoever meets it."""
+"""Every error of the app. The docstring of a class is its message."""
 
 
 class TaskError(Exception):
@@ -13,7 +13,7 @@ class TaskNotFound(TaskError):
 
 
 class TaskExpired(TaskNotFound):
-    """The task ended long enough ago to be forgotten."""
+    """The task has expired."""
 
 
 class RegistryUnavailable(TaskError):
@@ -21,7 +21,7 @@ class RegistryUnavailable(TaskError):
 
 
 class IdempotencyKeyReused(TaskError):
-    """The Idempotency-Key came before with another payload."""
+    """This Idempotency-Key was already used with a different payload."""
 
 
 class TaskAlreadyFinished(TaskError):
@@ -29,22 +29,22 @@ class TaskAlreadyFinished(TaskError):
 
 
 class StaleAttempt(TaskError):
-    """Another attempt at the task has begun, or none is running; what this one reports is dropped."""
+    """This attempt is over: another one has begun, or none is running. What it reports is dropped."""
 
 
 class KindUnknown(TaskError):
-    """The task's kind is not known here; it is left to a process that knows it."""
+    """This process does not know the task's kind, and leaves the task to a process that does."""
 
 
-# What tells a worker that nobody waits for its attempt any more.
+# These tell a worker that its attempt no longer counts.
 ATTEMPT_OVER = (TaskNotFound, TaskAlreadyFinished, StaleAttempt)
 
 
 class DispatcherFull(TaskError):
-    """Every place for waiting tasks is taken."""
+    """The task queue is full."""
 
     def __init__(self, retry_after: int) -> None:
-        """`retry_after` is in whole seconds: when a place may be free again."""
+        """`retry_after` is in whole seconds: when there may be room again."""
         super().__init__()
         self.retry_after = retry_after
 
@@ -54,4 +54,4 @@ class DispatcherStopping(DispatcherFull):
 
 
 class PermanentFailure(TaskError):
-    """The task cannot succeed, however often it is tried. For the code of a kind to raise, with a sentence."""
+    """The task cannot succeed, however often it is retried. The code of a kind raises this, with a sentence."""

@@ -1,4 +1,4 @@
-"""What a monitoring system reads of this process, in the text format of Prometheus."""
+"""The metrics of this process, in the text format of Prometheus."""
 
 from collections.abc import Iterator
 
@@ -6,29 +6,27 @@ from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tasks.dispatcher import get_dispatcher
-from tasks.once import Once
+from tasks.dispatch import get_dispatcher
 from tasks.registry import get_registry
-from tasks.waiting import get_places
+from tasks.utils.lazy import RunOnce
+from tasks.waiting import get_waiter_limit
 
 
 class _Tasks(Collector):
     def collect(self) -> Iterator[Metric]:
-        waiting = GaugeMetricFamily("tasks_waiting", "Tasks that wait for a place.", labels=["lane"])
+        waiting = GaugeMetricFamily("tasks_waiting", "Tasks that wait in a queue.", labels=["lane"])
         running = GaugeMetricFamily("tasks_running", "Tasks that run.", labels=["lane"])
-        lost = GaugeMetricFamily(
-            "tasks_lost", "Ended tasks whose code goes on all the same and keeps its thread.", labels=["lane"]
-        )
+        orphaned = GaugeMetricFamily("tasks_orphaned", "Ended tasks whose code still runs.", labels=["lane"])
         for lane, counts in get_dispatcher().counts().items():
             waiting.add_metric([lane], counts.waiting)
             running.add_metric([lane], counts.running)
-            lost.add_metric([lane], counts.lost)
-        yield from (waiting, running, lost)
-        yield GaugeMetricFamily("tasks_entries", "Entries kept, ended ones included.", value=len(get_registry()))
-        yield GaugeMetricFamily("tasks_waiters", "Requests that wait for news of a task.", value=get_places().taken)
+            orphaned.add_metric([lane], counts.orphaned)
+        yield from (waiting, running, orphaned)
+        yield GaugeMetricFamily("tasks_entries", "Entries, including ended ones.", value=len(get_registry()))
+        yield GaugeMetricFamily("tasks_waiters", "Requests that wait for changes.", value=get_waiter_limit().in_use)
 
 
-_register = Once(lambda: REGISTRY.register(_Tasks()))
+_register = RunOnce(lambda: REGISTRY.register(_Tasks()))
 
 
 def exposition() -> bytes:

@@ -1,4 +1,4 @@
-"""What a client reads: an entry, a page of them, a problem."""
+"""The JSON that a client reads: an entry, a page of entries, a problem."""
 
 from operator import attrgetter
 from typing import Any
@@ -9,8 +9,8 @@ from tasks.entry import Status, TaskEntry
 
 
 class ErrorSerializer(serializers.Serializer[Any]):
-    code = serializers.CharField(help_text="For programs: stays the same.")
-    detail = serializers.CharField(help_text="For people: what went wrong.")
+    code = serializers.CharField(help_text="A stable code for programs.")
+    detail = serializers.CharField(help_text="A sentence for people.")
 
 
 class EntrySerializer(serializers.Serializer[TaskEntry]):
@@ -21,28 +21,32 @@ class EntrySerializer(serializers.Serializer[TaskEntry]):
     name = serializers.CharField()
     status = serializers.ChoiceField(
         [status.value for status in Status],
-        help_text="`pending` until the work ends, while it waits and while it runs; then how it ended.",
+        help_text="`pending` while the task waits or runs, then how it ended.",
     )
-    file_path = serializers.CharField(help_text="Where this server serves the result file; empty while there is none.")
-    input = serializers.DictField(help_text="The payload's fields beside `name`.")
+    file_path = serializers.CharField(help_text="The path of the result file on this server, or empty.")
+    input = serializers.DictField(help_text="The fields of the payload except `name`.")
     progress = serializers.IntegerField(min_value=0, max_value=100, help_text="Percent.")
-    message = serializers.CharField(help_text="What the work was last doing, in its own words.")
-    result = serializers.JSONField(help_text="What the work returned.")
+    message = serializers.CharField(help_text="The latest message of the work.")
+    result = serializers.JSONField(help_text="The value that the work returned.")
     error = ErrorSerializer(allow_null=True, help_text="Why the last attempt failed.")
-    attempt = serializers.IntegerField(min_value=0, help_text="How often the work was begun.")
-    version = serializers.IntegerField(min_value=1, help_text="Grows by one with each change of the entry.")
+    attempt = serializers.IntegerField(min_value=0, help_text="How many attempts have begun.")
+    version = serializers.IntegerField(min_value=1, help_text="Increases by one with each change of the entry.")
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True, help_text="Null while the task waits for a worker.")
     finished_at = serializers.DateTimeField(allow_null=True)
-    expires_at = serializers.DateTimeField(allow_null=True, help_text="When the ended task will be forgotten.")
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="When the server will delete the ended task.")
 
     def to_representation(self, instance: TaskEntry) -> dict[str, Any]:
-        # The renderer writes UUIDs, dates and frozen records itself, so that nothing is converted here.
-        return dict(zip(_NAMES, _values(instance), strict=True))
+        return represent(instance)
 
 
 _NAMES = tuple(EntrySerializer().fields)
 _values = attrgetter(*_NAMES)
+
+
+def represent(entry: TaskEntry) -> dict[str, Any]:
+    """The entry as the renderer takes it, which writes UUIDs, dates and frozen records itself."""
+    return dict(zip(_NAMES, _values(entry), strict=True))
 
 
 class ProblemSerializer(serializers.Serializer[Any]):
@@ -51,8 +55,8 @@ class ProblemSerializer(serializers.Serializer[Any]):
     type = serializers.CharField()
     title = serializers.CharField()
     status = serializers.IntegerField()
-    detail = serializers.CharField(help_text="What to do about it.")
-    errors = serializers.DictField(  # type: ignore[assignment]  # no field here is read as Serializer.errors
+    detail = serializers.CharField(help_text="A sentence that says what to do.")
+    errors = serializers.DictField(  # type: ignore[assignment]  # nothing reads Serializer.errors here
         required=False, help_text="The messages for each field of a payload."
     )
 
@@ -60,6 +64,6 @@ class ProblemSerializer(serializers.Serializer[Any]):
 class PageSerializer(serializers.Serializer[Any]):
     """A page of tasks, newest first."""
 
-    next = serializers.URLField(allow_null=True, help_text="The page of older ones.")
-    previous = serializers.URLField(allow_null=True, help_text="The page of newer ones.")
+    next = serializers.URLField(allow_null=True, help_text="The page of older tasks.")
+    previous = serializers.URLField(allow_null=True, help_text="The page of newer tasks.")
     results = EntrySerializer(many=True)

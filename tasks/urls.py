@@ -1,23 +1,23 @@
-"""The addresses: one pair for each kind, then what all kinds share."""
+"""The URLs: one pair for each kind, then those that all kinds share."""
 
 from django.urls import URLPattern, re_path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView
 
 from tasks.kinds import get_kinds
-from tasks.kinds.base import TaskKind
-from tasks.rest.schema import OnceGenerator
+from tasks.kinds.base import POLL_PREFIX, TaskKind
+from tasks.rest.schema import CachedSchemaGenerator
 from tasks.views.files import FileView
 from tasks.views.listing import TasksView
 from tasks.views.pair import CreateView, PollView
-from tasks.views.site import HealthView, MetricsView, NotFoundView, PageView, ReadyView
+from tasks.views.site import DocsView, HealthView, MetricsView, NotFoundView, PageView, ReadyView
 
 
 def endpoint_pair(kind: TaskKind) -> list[URLPattern]:
-    """`create-<kind>` and `poll-<kind>/<id>`; each path is also its route's name."""
-    create, poll = f"create-{kind.name}", f"poll-{kind.name}"
+    """The two endpoints of a kind, which are also the names of their routes: `create-<kind>` and `poll-<kind>`."""
+    create, poll = kind.create_path, kind.poll_path("(?P<task_id>[^/]+)")
     return [
         re_path(rf"^{create}/?$", CreateView.as_view(kind=kind), name=create),
-        re_path(rf"^{poll}/(?P<task_id>[^/]+)/?$", PollView.as_view(kind=kind), name=poll),
+        re_path(rf"^{poll}/?$", PollView.as_view(kind=kind), name=f"{POLL_PREFIX}{kind.name}"),
     ]
 
 
@@ -29,7 +29,7 @@ urlpatterns = [
     re_path(r"^metrics/?$", MetricsView.as_view(), name="metrics"),
     re_path(r"^healthz/?$", HealthView.as_view(), name="healthz"),
     re_path(r"^readyz/?$", ReadyView.as_view(), name="readyz"),
-    re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(generator_class=OnceGenerator), name="schema"),
-    re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    re_path(r"^schema/?$", SpectacularJSONAPIView.as_view(generator_class=CachedSchemaGenerator), name="schema"),
+    re_path(r"^docs/?$", DocsView.as_view(url_name="schema"), name="docs"),
     re_path(r"", NotFoundView.as_view()),
 ]

@@ -1,4 +1,4 @@
-"""Waiting for news of a task, without asking again and again."""
+"""Waiting for changes of a task without polling."""
 
 import threading
 import time
@@ -10,46 +10,45 @@ from django.conf import settings
 
 from tasks.entry import TaskEntry
 from tasks.exceptions import TaskNotFound
-from tasks.once import Once
 from tasks.registry import get_registry
+from tasks.utils.lazy import Lazy
 
-# A watcher of all tasks that has so many changes to read has missed the others.
-MOST_UNREAD = 1000
-
-# A process that was killed may not have told of its last change, so that whoever waits looks for itself, too.
-LOOK_SECONDS = 5
+# A subscription to all tasks that has so many changes to read misses the others.
+MAX_UNREAD = 1000
 
 IsNews = Callable[[TaskEntry], bool]
 
 
-class Places:
-    """At most `limit` may wait at once."""
+class WaiterLimit:
+    """At most `limit` requests may wait at the same time."""
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()
         self._limit = limit
-        self.taken = 0
+        self.in_use = 0
 
-    def take(self) -> bool:
-        """Take a place; False where all are taken."""
+    def acquire(self) -> bool:
+        """Count one more; False where the limit is reached."""
         with self._lock:
-            is_free = self.taken < self._limit
-            self.taken += is_free
+            is_free = self.in_use < self._limit
+            self.in_use += is_free
         return is_free
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         with self._lock:
-            self.taken -= 1
+            self.in_use -= 1
 
 
-get_places = Once(lambda: Places(settings.TASK_MAX_WAITERS))
+get_waiter_limit = Lazy(lambda: WaiterLimit(settings.TASK_MAX_WAITERS))
 
 
-class Watcher:
-    """Notices that a task has changed, or that any has, from its making until it is closed."""
+class Subscription:
+    """Notices that a task has changed, or that any task has, until it is closed."""
 
-    def __init__(self, task_id: UUID | None = None) -> None:
+    def __init__(self, task_id: UUID | None = None, *, limit: WaiterLimit | None = None) -> None:
+        """`limit` is what this subscription counts in; closing it counts it out."""
         self._task_id = task_id
+        self._limit = limit
         self._changed = threading.Event()
         self._lock = threading.Lock()
         self._unread: dict[UUID, None] = {}
@@ -57,28 +56,31 @@ class Watcher:
         self._wake: Callable[[], object] | None = None
         self._is_open = True
         self._is_muted = False
-        self._watchers = get_registry().watchers
-        self._watchers.add(self._notice, task_id)
+        self._notifier = get_registry().notifier
+        self.recheck_seconds = self._notifier.recheck_seconds
+        self._notifier.subscribe(self._notice, task_id)
 
     @classmethod
-    def of(cls, task_id: UUID | None = None) -> Self | None:
-        """A watcher that takes one of the places for those who wait; None where all are taken."""
-        return cls(task_id) if get_places().take() else None
+    def within_limit(cls, task_id: UUID | None = None) -> Self | None:
+        """A subscription that counts as one of TASK_MAX_WAITERS; None where that limit is reached."""
+        limit = get_waiter_limit()
+        return cls(task_id, limit=limit) if limit.acquire() else None
 
     def close(self) -> None:
-        """Give back the place, once."""
+        """End the subscription; a second call changes nothing."""
         with self._lock:
             was_open, self._is_open = self._is_open, False
         if was_open:
-            self._watchers.remove(self._notice, self._task_id)
-            get_places().give_back()
+            self._notifier.unsubscribe(self._notice, self._task_id)
+            if self._limit is not None:
+                self._limit.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a change that was not read yet, `seconds` at most; False where none came."""
+        """Wait for an unread change, `seconds` at most; False where none came."""
         return self._changed.wait(seconds)
 
     def wake_by(self, wake: Callable[[], object]) -> None:
-        """Call `wake` at each change, from whatever thread, and now if there is one that was not read yet."""
+        """Call `wake` at each change, from any thread, and now if there is an unread one."""
         self._wake = wake
         if self._changed.is_set():
             wake()
@@ -99,7 +101,7 @@ class Watcher:
 
     def _notice(self, task_id: UUID | None) -> None:
         with self._lock:
-            if task_id is not None and (task_id in self._unread or len(self._unread) < MOST_UNREAD):
+            if task_id is not None and (task_id in self._unread or len(self._unread) < MAX_UNREAD):
                 self._unread[task_id] = None
             else:
                 self._has_missed = True
@@ -110,14 +112,14 @@ class Watcher:
             self._wake()
 
 
-def until(watcher: Watcher, task_id: UUID, is_news: IsNews, seconds: float) -> Iterator[float]:
-    """Wait until `is_news` holds for the entry, `seconds` at most.
+def until(subscription: Subscription, task_id: UUID, is_news: IsNews, seconds: float) -> Iterator[float]:
+    """Wait until `is_news` is true of the entry, `seconds` at most.
 
     Yields how long to wait for the next change; whoever iterates waits, in whatever way it can.
     """
     deadline = time.monotonic() + seconds
     while True:
-        watcher.read()
+        subscription.read()
         try:
             entry = get_registry().get(task_id)
         except TaskNotFound:
@@ -125,4 +127,4 @@ def until(watcher: Watcher, task_id: UUID, is_news: IsNews, seconds: float) -> I
         left = deadline - time.monotonic()
         if is_news(entry) or left <= 0:
             return
-        yield min(left, LOOK_SECONDS) if get_registry().is_shared else left
+        yield min(left, subscription.recheck_seconds)

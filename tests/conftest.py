@@ -8,9 +8,10 @@ from django.conf import LazySettings
 from django.test import Client
 from django.test.utils import setup_databases, teardown_databases
 
-from tasks.dispatcher import ThreadDispatcher, get_dispatcher
+from tasks.dispatch import get_dispatcher
+from tasks.dispatch.threads import ThreadDispatcher
 from tasks.registry import get_registry
-from tasks.waiting import get_places
+from tasks.waiting import get_waiter_limit
 from tests import kinds, modes, servers
 from tests.helpers import Api, wait_for
 
@@ -52,15 +53,15 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kinds.gate.clear()
     kinds.tidied.clear()
     modes.empty_database()
-    get_registry.use()
-    get_dispatcher.use()
-    get_places.use()
+    get_registry.reset()
+    get_dispatcher.reset()
+    get_waiter_limit.reset()
     modes.let_worker_hear_of_cancels()
     yield
     kinds.gate.set()
     get_dispatcher().drain(timeout=0)
     get_registry().close()
-    wait_for(lambda: get_places().taken == 0)  # whoever waited has given back the place, whatever came in between
+    wait_for(lambda: get_waiter_limit().in_use == 0)  # no waiter is left over, whatever happened
 
 
 @pytest.fixture(scope="session")
@@ -78,4 +79,4 @@ def api(client: Client) -> Api:
 def one_worker(settings: LazySettings) -> None:
     """One task runs, one waits, and there is no room for a third."""
     settings.TASK_THREADS = settings.TASK_QUEUE_LIMIT = 1
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())

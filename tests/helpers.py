@@ -12,7 +12,7 @@ from django.test import Client
 
 from tasks.entry import TaskEntry
 from tasks.registry import get_registry
-from tasks.waiting import get_places
+from tasks.waiting import get_waiter_limit
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 def wait_for_waiters(count: int) -> None:
     """Wait until so many requests wait for news."""
-    wait_for(lambda: get_places().taken == count)
+    wait_for(lambda: get_waiter_limit().in_use == count)
 
 
 class Page(HTMLParser):

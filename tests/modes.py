@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from tasks.registry import Registry, get_registry
+from tasks.registry import Registry
 
 HAS_DATABASE = bool(settings.HAS_DATABASE)
 HAS_BROKER = bool(settings.CELERY_BROKER_URL)
@@ -22,7 +22,7 @@ in_a_database = pytest.mark.skipif(not HAS_DATABASE, reason="DATABASE_URL is not
 in_lanes = pytest.mark.skipif(HAS_BROKER, reason="CELERY_BROKER_URL is set: the work is done by Celery, in no lane")
 DATABASE_REGISTRIES: list[Callable[[], Registry]] = []
 if HAS_DATABASE:
-    from tasks.contrib.database.models import Expired, Holder, Task
+    from tasks.contrib.database.models import Expired, Process, Task
     from tasks.contrib.database.registry import DatabaseRegistry
 
     DATABASE_REGISTRIES.append(DatabaseRegistry)
@@ -32,7 +32,7 @@ def empty_database() -> None:
     """Begin with no task; the connections of threads that are gone go, too."""
     if not HAS_DATABASE:
         return
-    for model in (Task, Expired, Holder):
+    for model in (Task, Expired, Process):
         model.objects.all().delete()
 
 
@@ -53,7 +53,8 @@ def celery_worker() -> Iterator[None]:
         return
     from celery.contrib.testing.worker import start_worker  # noqa: PLC0415 - an optional part of the service
 
-    from tasks.contrib.celery import app, get_worker  # noqa: PLC0415 - the same
+    from tasks.contrib.celery.app import app  # noqa: PLC0415 - the same
+    from tasks.contrib.celery.worker import get_worker  # noqa: PLC0415 - the same
 
     app.control.purge()
     # A worker that has not ended by then ends with this process.
@@ -65,9 +66,10 @@ def celery_worker() -> Iterator[None]:
 def let_worker_hear_of_cancels() -> None:
     """Threads cannot be killed, as Celery does with its processes."""
     if HAS_BROKER:
-        from tasks.contrib.celery import get_worker  # noqa: PLC0415 - an optional part of the service
+        from tasks.contrib.celery.worker import get_worker  # noqa: PLC0415 - an optional part of the service
 
-        get_registry().cancels.add(get_worker().cancel)
+        get_worker.reset()
+        get_worker()
 
 
 def end_other_connections() -> None:

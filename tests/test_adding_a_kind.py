@@ -12,7 +12,7 @@ _AFTER = re.compile(r"after the line `(?P<line>[^`]+)`")
 
 
 def follow_the_docs(checkout: Path) -> None:
-    """Do in a copy of the project what the first two steps say."""
+    """Submit in a copy of the project what the first two steps say."""
     docs = (PROJECT / "docs" / "adding-a-kind.md").read_text()
     steps = docs[docs.index("## Step 1") : docs.index("## Step 3")]
     new_file, *insertions = _BLOCK.finditer(steps)

@@ -46,10 +46,10 @@ NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
             {"CELERY_BROKER_URL": "redis://127.0.0.1", "DATABASE_URL": "sqlite:////nowhere/x"},
             "Set DATABASE_URL to a PostgreSQL database, or unset CELERY_BROKER_URL",
         ),
-        ({"DATABASE_URL": "mysql://host/name"}, "set it to a URL as postgresql://user:password@host/name"),
-        ({"DATABASE_URL": "nonsense"}, "set it to a URL as postgresql://user:password@host/name"),
-        ({"DATABASE_URL": "sqlite://:memory:"}, "set it to a URL as postgresql://user:password@host/name"),
-        ({"DATABASE_URL": NO_DATABASE}, "Start it, or mend DATABASE_URL."),
+        ({"DATABASE_URL": "mysql://host/name"}, "Set it to a URL such as postgresql://user:password@host/name"),
+        ({"DATABASE_URL": "nonsense"}, "Set it to a URL such as postgresql://user:password@host/name"),
+        ({"DATABASE_URL": "sqlite://:memory:"}, "Set it to a URL such as postgresql://user:password@host/name"),
+        ({"DATABASE_URL": NO_DATABASE}, "Start it, or correct DATABASE_URL."),
         ({"TASK_LEASE_SECONDS": "0"}, "TASK_LEASE_SECONDS is '0'"),
     ],
 )
@@ -68,7 +68,7 @@ def test_a_database_without_its_tables_is_refused(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_work_does_not_start() -> None:
     mode = {"CELERY_BROKER_URL": "redis://127.0.0.1", "DATABASE_URL": NO_DATABASE}
-    assert "Start it, or mend DATABASE_URL." in refused(*WORKER, **mode)
+    assert "Start it, or correct DATABASE_URL." in refused(*WORKER, **mode)
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def forgetful_redis() -> Iterator[str]:
         redis.stdout.read()
 
 
-def test_a_redis_that_may_throw_messages_away_is_refused(
+def test_a_redis_that_may_evict_messages_is_refused(
     forgetful_redis: str, monkeypatch: pytest.MonkeyPatch, settings: LazySettings
 ) -> None:
     settings.CELERY_BROKER_URL = forgetful_redis
-    monkeypatch.setattr(checks, "_database_obstacle", str)
-    assert "Set it to noeviction" in checks.obstacle()
+    monkeypatch.setattr(checks, "_database_problem", str)
+    assert "Set the policy to noeviction" in checks.startup_problem()

@@ -9,7 +9,8 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from tasks.dispatcher import ThreadDispatcher, get_dispatcher
+from tasks.dispatch import get_dispatcher
+from tasks.dispatch.threads import ThreadDispatcher
 from tests import kinds
 from tests.helpers import BROWSER, Api, assert_problem, stored, wait_for
 
@@ -346,7 +347,7 @@ def test_a_full_dispatcher_refuses_a_create_and_leaves_nothing_behind(api: Api) 
     before = stored().keys()
     for kind in ("gate", "echo", "gate"):
         answer = api.post(f"/create-{kind}", {"name": "x"})
-        assert_problem(answer, 503, "again")
+        assert_problem(answer, 503, "Retry in")
         assert int(answer["Retry-After"]) >= 1
         assert stored().keys() == before
     kinds.gate.set()
@@ -358,7 +359,7 @@ def test_a_full_dispatcher_refuses_a_create_and_leaves_nothing_behind(api: Api) 
 def test_a_worker_that_is_about_to_start_is_room_already(api: Api, settings: LazySettings) -> None:
     settings.TASK_THREADS = 2
     dispatcher = ThreadDispatcher()
-    get_dispatcher.use(dispatcher)
+    get_dispatcher.override(dispatcher)
     with dispatcher._lanes["threads"]._lock:  # noqa: SLF001 - holds the workers before their first task
         accepted = [api.create("gate") for _ in range(3)]
         assert_problem(api.post("/create-gate", {"name": "x"}), 503)
@@ -375,7 +376,7 @@ def test_a_dispatcher_that_is_stopping_refuses_a_create(api: Api) -> None:
 
 def test_a_create_never_waits_for_a_free_worker(api: Api, settings: LazySettings) -> None:
     settings.TASK_THREADS = 2
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     entries = [api.create("gate") for _ in range(50)]
     assert not kinds.gate.is_set()
     assert {entry.status for entry in stored().values()} == {"pending"}

@@ -1,12 +1,16 @@
 """The contract of a dispatcher. Another implementation joins by one more parameter of the fixture."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tasks.dispatcher import Dispatcher, ImmediateDispatcher, ThreadDispatcher
+from tasks.dispatch import Dispatcher
+from tasks.dispatch.immediate import ImmediateDispatcher
+from tasks.dispatch.threads import ThreadDispatcher
 from tasks.entry import Status, TaskEntry
 from tasks.exceptions import DispatcherFull
 from tasks.kinds import get_kinds
@@ -34,6 +38,10 @@ def thread_dispatcher() -> Iterator[ThreadDispatcher]:
 
 def stored(kind: str, **fields: Any) -> TaskEntry:
     return get_registry().add(get_kinds()[kind].new_entry({"name": "sample_name", **fields}))
+
+
+def delayed_by(seconds: float, entry: TaskEntry) -> TaskEntry:
+    return dataclasses.replace(entry, run_after=datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def ended(entry: TaskEntry) -> TaskEntry:
@@ -97,9 +105,9 @@ def test_with_nothing_to_wait_for_a_drain_is_done_at_once(dispatcher: Dispatcher
 # What a dispatcher that works in the background promises besides
 
 
-def test_a_delayed_task_waits_without_a_place(thread_dispatcher: ThreadDispatcher) -> None:
+def test_a_delayed_task_waits_without_a_slot(thread_dispatcher: ThreadDispatcher) -> None:
     entry = stored("thread")
-    thread_dispatcher.dispatch(entry, delay=0.1)
+    thread_dispatcher.dispatch(delayed_by(0.1, entry))
     assert thread_dispatcher.counts()["threads"] == (0, 0, 0)
     last = ended(entry)
     assert last.finished_at is not None
@@ -108,20 +116,20 @@ def test_a_delayed_task_waits_without_a_place(thread_dispatcher: ThreadDispatche
 
 def test_a_delayed_task_that_is_cancelled_is_not_run(thread_dispatcher: ThreadDispatcher) -> None:
     entry = stored("thread")
-    thread_dispatcher.dispatch(entry, delay=0.05)
+    thread_dispatcher.dispatch(delayed_by(0.05, entry))
     cancelled = get_registry().change(entry.id, TaskEntry.cancelled)
     thread_dispatcher.cancel(cancelled)
     after = stored("thread")
-    thread_dispatcher.dispatch(after, delay=0.1)
+    thread_dispatcher.dispatch(delayed_by(0.1, after))
     ended(after)
     assert get_registry().get(entry.id) == cancelled
 
 
 def test_a_drain_refuses_new_tasks(thread_dispatcher: ThreadDispatcher) -> None:
     thread_dispatcher.drain(timeout=0)
-    for delay in (0, 1):
+    for seconds in (0, 1):
         with pytest.raises(DispatcherFull, match="stopping"):
-            thread_dispatcher.dispatch(stored("thread"), delay=delay)
+            thread_dispatcher.dispatch(delayed_by(seconds, stored("thread")))
 
 
 def test_a_drain_lets_running_tasks_end(thread_dispatcher: ThreadDispatcher) -> None:
@@ -140,7 +148,7 @@ def test_a_drain_interrupts_what_waits_and_what_runs_too_long(thread_dispatcher:
     delayed = stored("thread")
     for entry in running + waiting:
         thread_dispatcher.dispatch(entry)
-    thread_dispatcher.dispatch(delayed, delay=60)
+    thread_dispatcher.dispatch(delayed_by(60, delayed))
     wait_for(lambda: all(is_started(entry) for entry in running))
     assert not thread_dispatcher.drain(timeout=0.1)
     for entry in [*running, *waiting, delayed]:

@@ -15,7 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from tasks.entry import TaskEntry, TaskFailure
 from tasks.exceptions import ATTEMPT_OVER, TaskNotFound
-from tasks.memory import MemoryRegistry
+from tasks.registry.memory import MemoryRegistry
 
 _MAX_ENTRIES = 4
 _ERROR = TaskFailure("exception", "broken")
@@ -26,11 +26,11 @@ def transition(action: str, attempt: int, percent: int) -> Callable[[TaskEntry],
     actions: dict[str, Callable[[TaskEntry], TaskEntry]] = {
         "claim": TaskEntry.claimed,
         "progress": lambda entry: entry.progressed(attempt, percent, f"{percent} %"),
-        "store": lambda entry: entry.storing(attempt, f"file-{attempt}"),
+        "store": lambda entry: entry.with_file(attempt, f"file-{attempt}"),
         "retry": lambda entry: entry.retrying(attempt, _ERROR, 0),
         "complete": lambda entry: entry.completed(attempt, "done"),
         "fail": lambda entry: entry.failed(attempt, _ERROR),
-        "give up": lambda entry: entry.given_up(_ERROR),
+        "give up": lambda entry: entry.aborted(_ERROR),
         "cancel": TaskEntry.cancelled,
     }
     return actions[action]
@@ -178,8 +178,8 @@ def test_an_entry_is_not_changed_by_its_transitions() -> None:
 
 def test_the_file_of_a_task_is_shown_once_it_is_completed() -> None:
     claimed = TaskEntry(kind="task", name="sample_name").claimed()
-    stored = claimed.storing(1, "task_1.json")
-    assert stored.storing(1, "task_1.json") is stored
+    stored = claimed.with_file(1, "task_1.json")
+    assert stored.with_file(1, "task_1.json") is stored
     assert stored.file_path == ""
     assert stored.failed(1, _ERROR).file_path == ""
     assert stored.completed(1, None).file_path == "files/task_1.json"

@@ -11,7 +11,7 @@ import pytest
 from django.conf import LazySettings
 
 from tasks import waiting
-from tasks.dispatcher import get_dispatcher
+from tasks.dispatch import get_dispatcher
 from tasks.registry import get_registry
 from tasks.rest import events
 from tests import kinds, modes
@@ -299,7 +299,7 @@ def test_a_change_is_told_before_the_next_sign_of_life(api: Api, monkeypatch: py
     assert time.monotonic() - began < 30
 
 
-# Places
+# WaiterLimit
 
 
 def test_a_stream_takes_a_place_until_the_client_leaves(api: Api, settings: LazySettings) -> None:
@@ -447,7 +447,7 @@ def test_a_task_that_was_refused_is_not_told(api: Api) -> None:
 
 
 def test_past_what_can_be_told_the_client_is_to_load_all_anew(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "MOST_UNREAD", 5)
+    monkeypatch.setattr(waiting, "MAX_UNREAD", 5)
     with stream_of_all(api) as every:
         for _ in range(4):
             api.create("gate")

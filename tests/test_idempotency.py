@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from django.conf import LazySettings
 
-from tasks.dispatcher import ThreadDispatcher, get_dispatcher
+from tasks.dispatch import get_dispatcher
+from tasks.dispatch.threads import ThreadDispatcher
 from tasks.entry import TaskEntry
 from tasks.exceptions import DispatcherFull
 from tests import kinds, modes
@@ -292,9 +293,9 @@ class RefusingOnce(ThreadDispatcher):
         self.others: list[Future[Any]] = []
         self.others_are_there = threading.Event()
 
-    def dispatch(self, entry: TaskEntry, delay: float = 0) -> None:
+    def dispatch(self, entry: TaskEntry) -> None:
         if self.asked.is_set():
-            super().dispatch(entry, delay)
+            super().dispatch(entry)
             return
         self.asked.set()
         self.others_are_there.wait(20)
@@ -305,7 +306,7 @@ class RefusingOnce(ThreadDispatcher):
 @modes.alone
 def test_nobody_is_given_a_task_that_is_then_refused(api: Api) -> None:
     dispatcher = RefusingOnce()
-    get_dispatcher.use(dispatcher)
+    get_dispatcher.override(dispatcher)
     with ThreadPoolExecutor(4) as clients:
         refused = clients.submit(create, api, "key")
         assert dispatcher.asked.wait(20)

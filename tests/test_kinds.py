@@ -17,14 +17,14 @@ from tests.helpers import PROJECT, clean_environment
 
 
 async def coroutine(job: Any, payload: Any) -> None:
-    """Do nothing."""
+    """Submit nothing."""
 
 
 KINDS = '''
 from tasks.kinds.base import TaskKind
 
 def process(job, payload):
-    """Do nothing."""
+    """Submit nothing."""
 
 FIRST = TaskKind(name="shop-task", process=process)
 SECOND = TaskKind(name="shop-task", process=process)

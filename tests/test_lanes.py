@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from tasks.dispatcher import ThreadDispatcher, get_dispatcher
+from tasks.dispatch import get_dispatcher
+from tasks.dispatch.threads import ThreadDispatcher
 from tasks.registry import get_registry
 from tests import kinds, modes
 from tests.helpers import Api, assert_problem, stored, wait_for
@@ -150,7 +151,7 @@ def test_a_thread_stops_at_its_next_word_with_the_job(api: Api, do: str) -> None
     entry = api.create("thread", do=do, seconds=20)
     wait_for(lambda: is_started(api, entry))
     cancelled = api.delete(entry).json()
-    wait_for(lambda: get_dispatcher().counts()["threads"].lost == 0)
+    wait_for(lambda: get_dispatcher().counts()["threads"].orphaned == 0)
     assert api.poll(entry) == cancelled
 
 
@@ -196,7 +197,7 @@ def test_a_task_that_takes_too_long_fails_in_time_and_frees_its_place(
     api: Api, lane: str, settings: LazySettings
 ) -> None:
     settings.TASK_THREADS = settings.TASK_ASYNC_LIMIT = 1
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
 
     def time_out() -> float:
         ended = api.wait(api.create(f"{lane}-timeout", do="check", seconds=20))
@@ -215,18 +216,18 @@ def test_a_thread_that_ignores_its_timeout_is_lost_and_replaced_until_it_returns
     api: Api, settings: LazySettings
 ) -> None:
     settings.TASK_THREADS = 1
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     ended = api.wait(api.create("thread-timeout", do="sleep", seconds=1))
-    wait_for(lambda: get_dispatcher().counts()["threads"].lost == 1)
-    assert b'tasks_lost{lane="threads"} 1.0' in api.get("/metrics").content
+    wait_for(lambda: get_dispatcher().counts()["threads"].orphaned == 1)
+    assert b'tasks_orphaned{lane="threads"} 1.0' in api.get("/metrics").content
     assert api.wait(api.create("thread"))["status"] == "completed"
-    wait_for(lambda: get_dispatcher().counts()["threads"].lost == 0)
+    wait_for(lambda: get_dispatcher().counts()["threads"].orphaned == 0)
     assert api.poll(ended) == ended
 
 
 def test_there_are_never_more_lost_threads_than_places(api: Api, settings: LazySettings) -> None:
     settings.TASK_THREADS = 1
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     lost = api.create("gate")
     wait_for(lambda: is_at_gate(api, lost))
     api.delete(lost)
@@ -244,7 +245,7 @@ def test_a_coroutine_that_swallows_its_cancellation_loses_its_place_all_the_same
     api: Api, settings: LazySettings
 ) -> None:
     settings.TASK_ASYNC_LIMIT = 1
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     assert api.wait(api.create("async-timeout", do="stubborn", seconds=1))["error"]["code"] == "timeout"
     assert api.wait(api.create("async"))["status"] == "completed"
     wait_for(lambda: get_dispatcher().counts()["async"] == (0, 0, 0))
@@ -277,7 +278,7 @@ def test_a_task_that_waits_for_its_next_attempt_shows_its_error_and_holds_no_pla
     api: Api, settings: LazySettings
 ) -> None:
     settings.TASK_THREADS = 1
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     entry = api.create("thread-late-retry", do="fail-until", times=9)
     now = wait_for(lambda: (now := api.poll(entry)) and now["error"] and now)
     assert (now["status"], now["attempt"], now["started_at"]) == ("pending", 1, None)
@@ -289,7 +290,7 @@ def test_a_task_that_waits_for_its_next_attempt_shows_its_error_and_holds_no_pla
 @modes.alone
 def test_where_too_many_wait_for_their_next_attempt_a_failure_stands(api: Api, settings: LazySettings) -> None:
     settings.TASK_QUEUE_LIMIT = 1
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     waits = api.create("thread-late-retry", do="fail-until", times=9)
     wait_for(lambda: api.poll(waits)["error"])
     ended = api.wait(api.create("thread-late-retry", do="fail-until", times=9))
@@ -299,7 +300,7 @@ def test_where_too_many_wait_for_their_next_attempt_a_failure_stands(api: Api, s
 @pytest.mark.parametrize("lane", ["thread", "process"])
 def test_a_timeout_is_a_failure_that_is_tried_again(api: Api, lane: str, settings: LazySettings) -> None:
     settings.TASK_PROCESSES = 2
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     # Two workers are there, so that the next attempt is taken up at once.
     both = [api.create(lane, do="check", seconds=20) for _ in range(2)]
     wait_for(lambda: all(is_started(api, entry) for entry in both))
@@ -360,7 +361,7 @@ def test_a_kind_that_exits_fails_its_task_and_not_its_worker(api: Api, lane: str
 @on_each_lane
 def test_a_kind_at_its_own_limit_waits_and_holds_up_no_other(api: Api, lane: str, settings: LazySettings) -> None:
     settings.TASK_PROCESSES = 2
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     first = api.create(f"{lane}-single", do="sleep", seconds=20)
     wait_for(lambda: is_started(api, first))
     second = api.create(f"{lane}-single")
@@ -376,12 +377,12 @@ def test_a_full_lane_refuses_with_a_time_that_follows_from_its_queue(
 ) -> None:
     settings.TASK_THREADS = settings.TASK_ASYNC_LIMIT = settings.TASK_PROCESSES = 1
     settings.TASK_QUEUE_LIMIT = 40
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     running = api.create(lane, do="sleep", seconds=20)
     wait_for(lambda: is_started(api, running))
     waiting = [api.create(lane) for _ in range(40)]
     answer = api.post(f"/create-{lane}", {"name": "one too many"})
-    assert_problem(answer, 503, "try again in 40 seconds")
+    assert_problem(answer, 503, "Retry in 40 seconds")
     assert answer["Retry-After"] == "40"
     api.delete(running)
     assert {api.wait(entry)["status"] for entry in waiting} == {"completed"}
@@ -389,7 +390,7 @@ def test_a_full_lane_refuses_with_a_time_that_follows_from_its_queue(
 
 def test_a_lane_runs_as_many_tasks_at_once_as_it_has_threads(api: Api, settings: LazySettings) -> None:
     settings.TASK_THREADS = 3
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     entries = [api.create("gate") for _ in range(5)]
     wait_for(lambda: get_dispatcher().counts()["threads"] == (2, 3, 0))
     assert sum(thread.name.startswith("tasks-thread-") for thread in threading.enumerate()) == 3
@@ -413,7 +414,7 @@ def test_where_the_system_has_no_thread_left_a_create_is_refused_and_leaves_noth
 
 def test_nothing_starts_before_the_first_task() -> None:
     before = set(threading.enumerate())
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
     assert set(get_dispatcher().counts().values()) == {(0, 0, 0)}
     assert set(threading.enumerate()) <= before
 

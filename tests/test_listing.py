@@ -14,7 +14,7 @@ import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from tasks import maintenance
+from tasks.dispatch import retention
 from tasks.kinds import get_kinds
 from tasks.registry import Position, get_registry
 from tasks.rest import pagination
@@ -100,7 +100,7 @@ def test_a_list_can_only_be_read(client: Client, method: str) -> None:
 
 
 def test_an_expired_task_is_not_listed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "SWEEP_SECONDS", 600)  # so that nobody drops it
+    monkeypatch.setattr(retention, "SWEEP_SECONDS", 600)  # so that nobody drops it
     kept, gone = api.wait(api.create("async")), api.wait(api.create("async"))
     soon = datetime.now(UTC) + timedelta(seconds=0.1)
     get_registry().change(UUID(gone["id"]), lambda now: replace(now, expires_at=soon))

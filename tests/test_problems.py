@@ -7,8 +7,8 @@ from django.core.exceptions import BadRequest
 from django.test import Client
 
 from tasks.entry import TaskEntry
-from tasks.memory import MemoryRegistry
 from tasks.registry import get_registry
+from tasks.registry.memory import MemoryRegistry
 from tests.helpers import BROWSER, Api, assert_problem
 
 UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
@@ -59,7 +59,7 @@ def test_a_browser_gets_a_page_for_an_unknown_address(api: Api) -> None:
     answer = api.get("/nothing", Accept=BROWSER)
     assert answer.status_code == 404
     assert answer["Content-Type"].startswith("text/html")
-    assert "There is nothing at this address" in answer.content.decode()
+    assert "There is no endpoint at this URL" in answer.content.decode()
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/create-task"), ("GET", f"/poll-task/{UNKNOWN}")])
@@ -67,7 +67,7 @@ def test_a_browser_gets_a_page_for_an_unknown_address(api: Api) -> None:
 def test_a_crash_is_logged_once_and_tells_the_client_nothing(
     client: Client, caplog: pytest.LogCaptureFixture, method: str, path: str, accept: str
 ) -> None:
-    get_registry.use(CrashingRegistry())
+    get_registry.override(CrashingRegistry())
     answer: Any = client.generic(
         method, path, b'{"name": "x"}', content_type="application/json", headers={"Accept": accept}
     )

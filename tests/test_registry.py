@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given
 
 from tasks.entry import Status, TaskEntry, TaskFailure
 from tasks.exceptions import StaleAttempt, TaskAlreadyFinished, TaskExpired, TaskNotFound
-from tasks.memory import MemoryRegistry
 from tasks.registry import Position, Registry
+from tasks.registry.memory import MemoryRegistry
 from tests import modes
 from tests.helpers import wait_for
 
@@ -229,7 +229,7 @@ def test_a_purge_gives_each_file_of_a_dropped_entry_once(registry: Registry, set
     entries = [registry.add(new_entry()) for _ in range(3)]
     for number, entry in enumerate(entries[:2]):
         registry.change(entry.id, TaskEntry.claimed)
-        registry.change(entry.id, methodcaller("storing", 1, f"file-{number}"))
+        registry.change(entry.id, methodcaller("with_file", 1, f"file-{number}"))
         registry.change(entry.id, TaskEntry.cancelled)
     end(registry, entries[2])
     assert sorted(registry.purge()) == ["file-0", "file-1"]
@@ -303,7 +303,7 @@ def bring_to(registry: Registry, entry: TaskEntry, fate: str) -> None:
     elif fate == "claimed":
         registry.change(entry.id, TaskEntry.claimed)
     elif fate == "failed":
-        registry.change(entry.id, methodcaller("given_up", TaskFailure("exception", "broken")))
+        registry.change(entry.id, methodcaller("aborted", TaskFailure("exception", "broken")))
     elif fate == "cancelled":
         registry.change(entry.id, TaskEntry.cancelled)
     elif fate == "expired":
@@ -377,11 +377,12 @@ def test_pages_stay_right_when_many_entries_are_gone(registry: Registry) -> None
     assert registry.page(10, before=position(entries[2999])) == kept[-10:][::-1]
 
 
-# Watchers
+# Notifier
 
 
 def version(registry: Registry, task_id: uuid.UUID | None) -> int | None:
-    assert task_id is not None
+    if task_id is None:
+        return None  # the registry is closed
     try:
         return registry.get(task_id).version
     except TaskNotFound:
@@ -392,8 +393,8 @@ def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry
     entry, other = new_entry(), new_entry()
     of_one: list[int | None] = []
     of_all: list[tuple[uuid.UUID | None, int | None]] = []
-    registry.watchers.add(lambda task_id: of_one.append(version(registry, task_id)), entry.id)
-    registry.watchers.add(lambda task_id: of_all.append((task_id, version(registry, task_id))))
+    registry.notifier.subscribe(lambda task_id: of_one.append(version(registry, task_id)), entry.id)
+    registry.notifier.subscribe(lambda task_id: of_all.append((task_id, version(registry, task_id))))
     steps: list[Callable[[], object]] = [
         lambda: registry.add(entry),
         lambda: registry.change(entry.id, TaskEntry.claimed),
@@ -413,8 +414,8 @@ def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry
 def test_a_change_that_is_refused_is_told_to_nobody(registry: Registry) -> None:
     entry = registry.add(new_entry(idempotency_key="key"))
     told: list[uuid.UUID | None] = []
-    registry.watchers.add(told.append)
-    registry.watchers.add(told.append, entry.id)
+    registry.notifier.subscribe(told.append)
+    registry.notifier.subscribe(told.append, entry.id)
     with pytest.raises(StaleAttempt):
         registry.change(entry.id, lambda now: now.completed(1, "too early"))
     registry.add(new_entry(idempotency_key="key"))
@@ -428,15 +429,15 @@ def test_who_watches_no_more_is_told_no_more(registry: Registry) -> None:
     told: dict[str, list[uuid.UUID | None]] = {"one": [], "other": [], "all": [], "rest": []}
     notify = {name: ids.append for name, ids in told.items()}
     for name in ("one", "other"):
-        registry.watchers.add(notify[name], entry.id)
+        registry.notifier.subscribe(notify[name], entry.id)
     for name in ("all", "rest"):
-        registry.watchers.add(notify[name])
+        registry.notifier.subscribe(notify[name])
     registry.change(entry.id, TaskEntry.claimed)
     wait_for(lambda: all(told.values()))
-    registry.watchers.remove(notify["one"], entry.id)
-    registry.watchers.remove(notify["one"], entry.id)
-    registry.watchers.remove(notify["all"], entry.id)  # which is not where it watches
-    registry.watchers.remove(notify["all"])
+    registry.notifier.unsubscribe(notify["one"], entry.id)
+    registry.notifier.unsubscribe(notify["one"], entry.id)
+    registry.notifier.unsubscribe(notify["all"], entry.id)  # which is not where it watches
+    registry.notifier.unsubscribe(notify["all"])
     registry.change(entry.id, TaskEntry.cancelled)
     wait_for(lambda: len(told["other"]) == len(told["rest"]) == 2)
     assert told == {"one": [entry.id], "other": [entry.id] * 2, "all": [entry.id], "rest": [entry.id] * 2}
@@ -459,9 +460,9 @@ def test_whoever_watches_is_told_however_many_come_and_go(registry: Registry) ->
                 told.set()
 
             task_id = entry.id if number % 2 else None
-            registry.watchers.add(notify, task_id)
+            registry.notifier.subscribe(notify, task_id)
             assert told.wait(20)
-            registry.watchers.remove(notify, task_id)
+            registry.notifier.unsubscribe(notify, task_id)
 
     with ThreadPoolExecutor(9) as pool:
         changing = pool.submit(change)

@@ -10,7 +10,7 @@ from django.conf import LazySettings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from tasks import maintenance
+from tasks.dispatch import retention
 from tasks.registry import get_registry
 from tests import kinds
 from tests.helpers import Api, assert_problem, wait_for
@@ -20,7 +20,7 @@ TOLD_TO = "Create it again"
 
 @pytest.fixture(autouse=True)
 def _swift_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(retention, "SWEEP_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path / "files"
 
 
-def test_an_ended_task_says_when_it_will_be_forgotten(api: Api) -> None:
+def test_an_ended_task_says_when_it_expires(api: Api) -> None:
     entry = api.create("gate")
     assert api.poll(entry)["expires_at"] is None
     kinds.gate.set()
@@ -84,16 +84,16 @@ def test_files_that_an_earlier_process_left_go_once_they_are_old(api: Api, setti
             default_storage.save(name, ContentFile("x"))
         if what != "young":
             os.utime(files / name, (time.time() - 2 * settings.TASK_RETENTION_SECONDS,) * 2)
-    maintenance.delete_orphans()
+    retention.delete_leftover_files()
     assert {file.name for file in files.iterdir()} == set(names.values()) - {names["old"]}
 
 
 def test_without_a_folder_for_files_there_is_nothing_to_tidy(files: Path) -> None:
     assert not files.exists()
-    maintenance.delete_orphans()
+    retention.delete_leftover_files()
 
 
-def test_a_storage_that_fails_does_not_end_the_sweeping(
+def test_a_file_that_cannot_be_deleted_keeps_no_other_one(
     api: Api, settings: LazySettings, files: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.TASK_MAX_ENTRIES = 1
@@ -102,7 +102,7 @@ def test_a_storage_that_fails_does_not_end_the_sweeping(
     (files / first).mkdir()
     (files / first / "in the way").touch()
     api.wait(api.create("thread", do="save"))
-    wait_for(lambda: "tasks-sweeper failed" in caplog.text)
+    wait_for(lambda: "could not be deleted, and will be retried" in caplog.text)
     second = api.wait(api.create("thread", do="save"))
     api.wait(api.create("async"))
     wait_for(lambda: not (files / second["file_path"].removeprefix("files/")).exists())

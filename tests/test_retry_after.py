@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from tasks import runner
-from tasks.dispatcher import ThreadDispatcher, get_dispatcher
-from tasks.lanes import base
+from tasks.dispatch import get_dispatcher, runner
+from tasks.dispatch.lanes import base
+from tasks.dispatch.threads import ThreadDispatcher
 from tests import kinds, modes
 from tests.helpers import Api, wait_for
 
@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def _two_workers(settings: LazySettings) -> None:
     settings.TASK_THREADS = 2
-    get_dispatcher.use(ThreadDispatcher())
+    get_dispatcher.override(ThreadDispatcher())
 
 
 def started(api: Api, **fields: Any) -> dict[str, Any]:

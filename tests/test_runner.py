@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.dispatch.runner import retry_delay
 from tasks.entry import TaskEntry
-from tasks.runner import retry_delay
 
 
 @pytest.mark.parametrize(("attempt", "most"), [(1, 0.05), (2, 0.1), (3, 0.2), (10, 25.6), (14, 300), (1_000_000, 300)])

@@ -127,7 +127,7 @@ def test_a_task_that_fails_is_told_with_its_code_and_detail_and_as_json_its_entr
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--kind", "prime-count"], "CommandError: Mend the fields that `errors` names"),
+        (["--kind", "prime-count"], "CommandError: Fix the fields listed in `errors`"),
         (["--field", "limit"], "error: argument --field: 'limit' gives no field a value: write it as in limit=1000"),
     ],
     ids=["by the server", "by the command"],
@@ -333,7 +333,7 @@ COMPLETED = answer("200 OK", entry(9, status="completed", result="done"))
 
 
 def test_a_full_server_and_a_lost_answer_are_asked_again_with_the_same_key(tmp_path: Path) -> None:
-    full = refusal("503 Service Unavailable", "Every place is taken.", "Retry-After: 1")
+    full = refusal("503 Service Unavailable", "The task queue is full.", "Retry-After: 1")
     ended = stream(event(2, status="completed", result="done"))
     with scripted(full, b"", CREATED, ended) as script:
         run = ran(tmp_path, script.port, "x", "--field", "limit=1000", code=0)
@@ -343,7 +343,7 @@ def test_a_full_server_and_a_lost_answer_are_asked_again_with_the_same_key(tmp_p
     assert len({request.headers["Idempotency-Key"] for request in creates}) == 1
     assert len(creates[0].headers["Idempotency-Key"]) == 36
     assert creates[1].at - creates[0].at >= 1
-    assert "Every place is taken. Waiting 1 s" in run.err
+    assert "The task queue is full. Waiting 1 s" in run.err
     assert "The answer was lost (" in run.err
     assert run.out == "done\n"
 
@@ -411,9 +411,9 @@ def followed(port: int, kind: str = "task", **fields: Any) -> RemoteTask:
 
 
 def test_a_real_server_says_what_it_refuses(server: Server) -> None:
-    with pytest.raises(ClientError, match=r"^Mend the fields .*\nlimit: This field is required\.$"):
+    with pytest.raises(ClientError, match=r"^Fix the fields .*\nlimit: This field is required\.$"):
         followed(server.port, "prime-count")
-    with pytest.raises(ClientError, match=r"^There is nothing at this address"):
+    with pytest.raises(ClientError, match=r"^There is no endpoint at this URL"):
         followed(server.port, "task?")
 
 
@@ -430,7 +430,7 @@ def test_a_server_that_is_lost_is_given_up_with_where_to_poll() -> None:
 
 
 def test_polls_take_the_place_of_streams_that_bring_no_news() -> None:
-    overloaded = refusal("502 Bad Gateway", "Ask again.", "Retry-After: 0")
+    overloaded = refusal("502 Bad RSGIHandler", "Ask again.", "Retry-After: 0")
     pending = answer("200 OK", entry(1), "Retry-After: 0")
     with scripted(CREATED, stream(RETRY), overloaded, pending, COMPLETED) as script:
         assert followed(script.port).entry["result"] == "done"
@@ -443,10 +443,10 @@ def test_it_waits_as_long_as_it_is_told_and_longer_after_each_failure_and_then_n
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr("tasks.client.time.sleep", waits.append)
-    overloaded = refusal("502 Bad Gateway", "Ask again.", "Retry-After: 3")
+    overloaded = refusal("502 Bad RSGIHandler", "Ask again.", "Retry-After: 3")
     with (
         scripted(CREATED, stream(b"retry: 7000") + END, stream(b": here"), *[overloaded] * 4) as script,
-        pytest.raises(ClientError, match=r"answered 502 Bad Gateway\)\. The task may go on"),
+        pytest.raises(ClientError, match=r"answered 502 Bad RSGIHandler\)\. The task may go on"),
     ):
         followed(script.port)
     assert waits == [0, 7, 7, 6, 12, 24]
@@ -459,30 +459,30 @@ def test_a_server_may_fail_again_and_again_as_long_as_there_is_news_between() ->
 
 
 def test_a_task_that_is_gone_meanwhile_is_told_by_the_problem() -> None:
-    gone = refusal("410 Gone", "The task ended long enough ago to be forgotten.")
+    gone = refusal("410 Gone", "The task has expired.")
     with (
         scripted(CREATED, stream(RETRY, event(2)), gone, gone) as script,
-        pytest.raises(ClientError, match=r"^The task ended long enough ago to be forgotten\.$"),
+        pytest.raises(ClientError, match=r"^The task has expired\.$"),
     ):
         followed(script.port)
 
 
 def test_a_server_that_stays_full_is_given_up() -> None:
-    full = refusal("503 Service Unavailable", "Every place is taken.", "Retry-After: 0")
-    with scripted(*[full] * 5) as script, pytest.raises(ClientError, match=r"^Every place is taken\. Gave up\.$"):
+    full = refusal("503 Service Unavailable", "The task queue is full.", "Retry-After: 0")
+    with scripted(*[full] * 5) as script, pytest.raises(ClientError, match=r"^The task queue is full\. Gave up\.$"):
         followed(script.port)
 
 
 def test_a_server_that_asks_for_too_much_patience_is_given_up() -> None:
-    full = refusal("503 Service Unavailable", "Every place is taken.", "Retry-After: 600")
-    with scripted(full) as script, pytest.raises(ClientError, match=r"^Every place is taken\. Gave up\.$"):
+    full = refusal("503 Service Unavailable", "The task queue is full.", "Retry-After: 600")
+    with scripted(full) as script, pytest.raises(ClientError, match=r"^The task queue is full\. Gave up\.$"):
         followed(script.port)
 
 
 def test_what_is_wrong_within_a_field_is_told_with_its_place() -> None:
-    problem = {"detail": "Mend the fields.", "errors": {"tags": {"0": ["Not a string."]}, "x": ["One.", "Two."]}}
+    problem = {"detail": "Fix the fields.", "errors": {"tags": {"0": ["Not a string."]}, "x": ["One.", "Two."]}}
     refused = answer("400 Bad Request", json.dumps(problem).encode(), kind="application/problem+json")
-    sentences = "Mend the fields.\ntags.0: Not a string.\nx: One.\nx: Two."
+    sentences = "Fix the fields.\ntags.0: Not a string.\nx: One.\nx: Two."
     with scripted(refused) as script, pytest.raises(ClientError, match=f"^{re.escape(sentences)}$"):
         followed(script.port)
 

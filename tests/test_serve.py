@@ -51,7 +51,7 @@ def refused_serve(*options: str) -> str:
 
 def test_a_port_that_another_server_has_is_refused(tmp_path: Path) -> None:
     with running(tmp_path, *SERVE) as server:
-        assert "Stop what listens there, or choose another" in refused_serve("--port", str(server.port))
+        assert "Stop the program that listens there, or choose another" in refused_serve("--port", str(server.port))
 
 
 def test_a_body_without_its_length_is_refused(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_body_without_its_length_is_refused(tmp_path: Path) -> None:
     [
         pytest.param(
             ["--workers", "2"],
-            "a poll would ask a process that never heard of the task. Set DATABASE_URL",
+            "a poll may reach a process that does not know the task. Set DATABASE_URL",
             marks=modes.alone,
         ),
         (["--workers", "0"], "--workers is 0; set it to 1 or more."),
@@ -89,12 +89,12 @@ def test_two_processes_of_one_server_that_share_no_store_are_found_out(tmp_path:
         answers = [server.ask("GET", "/metrics") for _ in range(40)]
         refused = next(answer for answer in answers if answer.status == 503)
         assert refused.headers["Content-Type"] == "application/problem+json"
-        assert "Run the server with one process." in refused.json["detail"]
+        assert "Run the server with one process, or set DATABASE_URL." in refused.json["detail"]
         answers = [server.ask("POST", "/create-task", {"name": "x"}) for _ in range(40)]
         assert {answer.status for answer in answers} == {201, 503}
         for location in [answer.headers["Location"] for answer in answers if answer.status == 201]:
             assert {server.ask("GET", location).status for _ in range(10)} <= {200, 503}
-    assert "Run the server with one process." in server.log
+    assert "Run the server with one process, or set DATABASE_URL." in server.log
 
 
 def test_two_servers_started_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:

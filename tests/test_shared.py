@@ -1,4 +1,4 @@
-"""What a registry that several processes share promises besides. Each registry here stands for a process."""
+"""What leases promise. Each registry here stands for a process."""
 
 import time
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from tasks import maintenance, runner
+from tasks.dispatch import recovery, runner
+from tasks.dispatch.recovery import LeaseReconciler
 from tasks.entry import Status, TaskEntry, TaskFailure
 from tasks.exceptions import StaleAttempt
 from tasks.kinds import get_kinds
-from tasks.maintenance import Custody
-from tasks.registry import Registry, get_registry
+from tasks.registry import Leases, Registry, get_registry
 from tests import modes
 from tests.helpers import wait_for
 
@@ -38,6 +38,11 @@ def other() -> Iterator[Registry]:
     registry.close()
 
 
+def leases(registry: Registry) -> Leases:
+    assert registry.leases is not None
+    return registry.leases
+
+
 def new_entry(**fields: Any) -> TaskEntry:
     return TaskEntry(**{"kind": "task", "name": "sample_name", **fields})
 
@@ -46,99 +51,99 @@ def claimed(registry: Registry, **fields: object) -> TaskEntry:
     return registry.change(registry.add(new_entry(**fields)).id, TaskEntry.claimed)
 
 
-def let_lease_end(registry: Registry) -> None:
-    """Wait until a process that does not beat is taken for gone; `registry` lives on."""
+def let_leases_expire(registry: Registry) -> None:
+    """Wait until the leases of others have expired; that of `registry` is renewed."""
     deadline = time.monotonic() + 0.5
     while time.monotonic() < deadline:
-        registry.beat()
+        leases(registry).heartbeat()
         time.sleep(0.05)
 
 
-def test_what_one_process_stores_every_other_sees(one: Registry, other: Registry) -> None:
+def test_every_process_sees_what_one_stores(one: Registry, other: Registry) -> None:
     entry = one.add(new_entry(name="名前"))
     assert other.get(entry.id) == entry
     changed = other.change(entry.id, TaskEntry.claimed)
     assert one.get(entry.id) == changed
 
 
-def test_a_process_hears_of_what_another_changes(one: Registry, other: Registry) -> None:
-    told: list[object] = []
+def test_a_process_is_notified_of_the_changes_of_another(one: Registry, other: Registry) -> None:
+    notified: list[object] = []
     cancelled: list[object] = []
-    other.watchers.add(told.append)
-    other.cancels.add(cancelled.append)
+    other.notifier.subscribe(notified.append)
+    leases(other).cancellations.subscribe(cancelled.append)
     entry = claimed(one)
-    wait_for(lambda: told == [entry.id] * 2)
+    wait_for(lambda: notified == [entry.id] * 2)
     one.change(entry.id, TaskEntry.cancelled)
-    wait_for(lambda: told == [entry.id] * 3)
+    wait_for(lambda: notified == [entry.id] * 3)
     assert cancelled == [entry.id]
 
 
-def test_nobody_takes_what_a_living_process_has(one: Registry, other: Registry) -> None:
+def test_no_process_acquires_the_tasks_of_a_live_one(one: Registry, other: Registry) -> None:
     one.add(new_entry())
     claimed(one)
-    let_lease_end(one)
-    assert other.take(10, KINDS) == []
-    assert other.lost(10, KINDS) == []
+    let_leases_expire(one)
+    assert leases(other).acquire(10, KINDS) == []
+    assert leases(other).stalled(10, KINDS) == []
 
 
-def test_what_a_process_had_that_is_gone_is_there_for_the_others(one: Registry, other: Registry) -> None:
+def test_the_tasks_of_a_dead_process_can_be_acquired_by_others(one: Registry, other: Registry) -> None:
     waiting, running = one.add(new_entry()), claimed(one)
-    let_lease_end(other)
-    assert other.lost(10, KINDS) == [running]
-    assert other.take(10, KINDS) == [waiting]
-    assert other.take(10, KINDS) == []
-    assert other.held() == {waiting.id}
-    assert one.held() == {running.id}
+    let_leases_expire(other)
+    assert leases(other).stalled(10, KINDS) == [running]
+    assert leases(other).acquire(10, KINDS) == [waiting]
+    assert leases(other).acquire(10, KINDS) == []
+    assert leases(other).owned_ids() == {waiting.id}
+    assert leases(one).owned_ids() == {running.id}
 
 
-def test_only_tasks_of_kinds_that_a_process_knows_are_taken(one: Registry, other: Registry) -> None:
+def test_a_process_acquires_only_tasks_of_kinds_that_it_knows(one: Registry, other: Registry) -> None:
     one.add(new_entry())
     claimed(one)
-    let_lease_end(other)
-    assert other.take(10, ["echo"]) == []
-    assert other.lost(10, ["echo"]) == []
+    let_leases_expire(other)
+    assert leases(other).acquire(10, ["echo"]) == []
+    assert leases(other).stalled(10, ["echo"]) == []
 
 
-def test_a_task_is_taken_once_its_next_attempt_is_due(one: Registry, other: Registry) -> None:
+def test_a_task_is_acquired_once_its_next_attempt_may_begin(one: Registry, other: Registry) -> None:
     entry = claimed(one)
     one.change(entry.id, lambda now: now.retrying(1, TaskFailure("exception", "broken"), 0.8))
-    let_lease_end(other)
-    assert other.take(10, KINDS) == []
-    wait_for(lambda: other.take(10, KINDS))
+    let_leases_expire(other)
+    assert leases(other).acquire(10, KINDS) == []
+    wait_for(lambda: leases(other).acquire(10, KINDS))
 
 
-def test_what_is_released_is_anyones(one: Registry, other: Registry) -> None:
+def test_a_released_task_can_be_acquired_by_any_process(one: Registry, other: Registry) -> None:
     entries = [one.add(new_entry()) for _ in range(3)]
-    one.release([entry.id for entry in entries[:2]])
-    assert {entry.id for entry in other.take(10, KINDS)} == {entry.id for entry in entries[:2]}
-    assert one.held() == {entries[2].id}
+    leases(one).release([entry.id for entry in entries[:2]])
+    assert {entry.id for entry in leases(other).acquire(10, KINDS)} == {entry.id for entry in entries[:2]}
+    assert leases(one).owned_ids() == {entries[2].id}
 
 
-def test_a_process_that_ends_leaves_all_at_once(one: Registry, other: Registry) -> None:
+def test_a_process_that_closes_its_registry_releases_everything_immediately(one: Registry, other: Registry) -> None:
     entry = one.add(new_entry())
     one.close()
-    assert other.take(10, KINDS) == [entry]
+    assert leases(other).acquire(10, KINDS) == [entry]
 
 
-def test_of_several_takers_each_task_has_one(one: Registry, settings: LazySettings) -> None:
+def test_each_task_is_acquired_by_one_process(one: Registry, settings: LazySettings) -> None:
     settings.TASK_LEASE_SECONDS = 60
     entries = [one.add(new_entry()) for _ in range(40)]
-    one.release([entry.id for entry in entries])
+    leases(one).release([entry.id for entry in entries])
     others = [modes.DATABASE_REGISTRIES[0]() for _ in range(3)]
     try:
-        taken = [entry.id for _ in range(10) for other in others for entry in other.take(5, KINDS)]
+        acquired = [entry.id for _ in range(10) for other in others for entry in leases(other).acquire(5, KINDS)]
     finally:
         for other in others:
             other.close()
-    assert sorted(taken) == sorted(entry.id for entry in entries)
+    assert sorted(acquired) == sorted(entry.id for entry in entries)
 
 
 def test_a_worker_that_slept_past_its_lease_changes_nothing(one: Registry, other: Registry) -> None:
     slept = claimed(one)
-    let_lease_end(other)
-    get_registry.use(other)
+    let_leases_expire(other)
+    get_registry.override(other)
     again: list[TaskEntry] = []
-    maintenance.rescue(again.append, 10)
+    recovery.rescue(leases(other), again.append, 10)
     assert [entry.id for entry in again] == [slept.id]
     successor = other.change(slept.id, TaskEntry.claimed)
     assert successor.attempt == 2
@@ -153,38 +158,36 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(one: Registry, other
 
 
 @pytest.mark.parametrize("kind", ["task", "thread-retry"])
-def test_a_task_whose_processes_are_lost_again_and_again_fails_as_lost(
-    one: Registry, other: Registry, kind: str
-) -> None:
+def test_a_task_whose_processes_die_again_and_again_fails_as_lost(one: Registry, other: Registry, kind: str) -> None:
     entry = one.add(new_entry(kind=kind, input={"do": "return", "seconds": 0, "times": 0}))
-    for attempt in range(1, get_kinds()[kind].most_attempts + 1):
+    for attempt in range(1, get_kinds()[kind].effective_max_attempts + 1):
         running = one.change(entry.id, TaskEntry.claimed)
         assert running.attempt == attempt
-        runner.lose(running, TaskFailure("lost", "gone"))
+        runner.abandon(running, TaskFailure("lost", "gone"))
     last = other.get(entry.id)
     assert last.status is Status.FAILED
     assert last.error == TaskFailure("lost", "gone")
 
 
-def test_a_process_finds_what_it_has_and_does_not_know_of(one: Registry) -> None:
+def test_a_process_finds_owned_tasks_that_it_does_not_know(one: Registry) -> None:
     known, forgotten, running = one.add(new_entry()), one.add(new_entry()), claimed(one)
-    custody = Custody()
-    assert custody.compare({known.id}) == (set(), set())
-    assert custody.compare({known.id}) == ({forgotten.id, running.id}, set())
-    taken_up: list[TaskEntry] = []
+    reconciler = LeaseReconciler(leases(one))
+    assert reconciler.compare({known.id}) == (set(), set())
+    assert reconciler.compare({known.id}) == ({forgotten.id, running.id}, set())
+    resumed: list[TaskEntry] = []
     for entry in (forgotten, running):
-        maintenance.take_up(entry.id, taken_up.append)
-    assert taken_up[0] == forgotten
-    assert (taken_up[1].id, taken_up[1].started_at, taken_up[1].attempt) == (running.id, None, 1)
+        recovery.recover(entry.id, resumed.append)
+    assert resumed[0] == forgotten
+    assert (resumed[1].id, resumed[1].started_at, resumed[1].attempt) == (running.id, None, 1)
 
 
-def test_a_process_finds_what_runs_here_and_is_its_own_no_more(one: Registry, other: Registry) -> None:
+def test_a_process_finds_running_tasks_that_it_no_longer_owns(one: Registry, other: Registry) -> None:
     entry = claimed(one)
-    custody = Custody()
-    assert custody.compare({entry.id}) == (set(), set())
+    reconciler = LeaseReconciler(leases(one))
+    assert reconciler.compare({entry.id}) == (set(), set())
     other.change(entry.id, TaskEntry.cancelled)
-    assert custody.compare({entry.id}) == (set(), set())
-    assert custody.compare({entry.id}) == (set(), {entry.id})
+    assert reconciler.compare({entry.id}) == (set(), set())
+    assert reconciler.compare({entry.id}) == (set(), {entry.id})
 
 
 def test_a_poll_asks_the_database_once(one: Registry) -> None:
@@ -197,8 +200,8 @@ def test_a_poll_asks_the_database_once(one: Registry) -> None:
     assert len(queries) == 1
 
 
-def test_the_age_of_a_task_counts_from_its_attempt() -> None:
+def test_the_seconds_in_a_state_count_from_the_attempt() -> None:
     entry = new_entry()
-    assert 0 <= entry.age < 5
-    assert 0 <= entry.claimed().age < 5
+    assert 0 <= entry.seconds_in_state < 5
+    assert 0 <= entry.claimed().seconds_in_state < 5
     assert datetime.now(UTC) >= entry.created_at

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from tasks.timer import Timer
+from tasks.utils.timer import Timer
 from tests.helpers import wait_for
 
 

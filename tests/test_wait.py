@@ -1,4 +1,4 @@
-"""Requests that wait for news of a task, in a thread; test_gateway.py has servers do the waiting."""
+"""Requests that wait for changes of a task, in a thread; in test_rsgi.py the server waits."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from django.conf import LazySettings
 
-from tasks.dispatcher import get_dispatcher
+from tasks.dispatch import get_dispatcher
 from tasks.registry import get_registry
 from tests import kinds, modes
 from tests.helpers import BROWSER, Api, assert_problem, stored, wait_for, wait_for_waiters
@@ -434,7 +434,7 @@ def test_the_metrics_count_those_who_wait(api: Api, clients: ThreadPoolExecutor)
     requests = [clients.submit(api.get, path_of(entry), **PREFER) for _ in range(3)]
     wait_for_waiters(3)
     metrics = api.get("/metrics").content
-    assert b"# HELP tasks_waiters Requests that wait for news of a task." in metrics
+    assert b"# HELP tasks_waiters Requests that wait for changes." in metrics
     assert b"tasks_waiters 3.0" in metrics
     kinds.gate.set()
     for request in requests:

@@ -1,4 +1,4 @@
-"""The kinds of task that this service offers. A new one is a file beside this one and a name in KINDS."""
+"""The kinds of task that this service offers. A new one is a file beside this one and an item of KINDS."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 from tasks.kinds.base import TaskKind
 from tasks.kinds.prime_count import PRIME_COUNT
 from tasks.kinds.task import TASK
-from tasks.once import Once
+from tasks.utils.lazy import Lazy
 
 KINDS = [
     TASK,
@@ -21,8 +21,8 @@ KINDS = [
 def _load_kinds() -> Mapping[str, TaskKind]:
     """Every kind by its name: those of KINDS, then those that the setting TASK_KINDS names.
 
-    Raises ImproperlyConfigured for a path that cannot be imported, for what is no TaskKind, and for a name that
-    two kinds share.
+    Raises ImproperlyConfigured for a path that cannot be imported or names no TaskKind, and for a name that two
+    kinds share.
     """
     kinds: dict[str, TaskKind] = {}
     for kind in [*KINDS, *map(_import_kind, settings.TASK_KINDS)]:
@@ -46,4 +46,4 @@ def _import_kind(path: str) -> TaskKind:
     return kind
 
 
-get_kinds = Once(_load_kinds)
+get_kinds = Lazy(_load_kinds)

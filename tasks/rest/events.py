@@ -10,77 +10,75 @@ from tasks.entry import TaskEntry
 from tasks.exceptions import TaskNotFound
 from tasks.registry import get_registry
 from tasks.rest.renderers import as_bytes
-from tasks.serializers import EntrySerializer
-from tasks.waiting import LOOK_SECONDS, Watcher
+from tasks.serializers import represent
+from tasks.waiting import Subscription
 
 MEDIA_TYPE = "text/event-stream"
 
-# So often a stream says something, so that no proxy takes it for dead.
+# An idle stream sends a comment this often, so that no proxy closes it.
 KEEP_ALIVE_SECONDS = 15
-# How soon a client comes again after a stream was broken off, and after one for which there was no place.
+# When a client reconnects after its stream broke off, and after the waiter limit refused one.
 _RETRY = b"retry: 1000\n\n"
 _RETRY_LATER = b"retry: 5000\n\n"
-_KEEP_ALIVE = b": still here\n\n"
+_KEEP_ALIVE = b": keep-alive\n\n"
 _RELOAD = b"event: reload\ndata: {}\n\n"
-# Changes of all tasks are gathered for so long.
+# The stream of all tasks collects changes for so long.
 _GATHER_SECONDS = 0.1
-
-_entry = EntrySerializer()
 
 
 class EventStreamRenderer(BaseRenderer):
-    """Lets a client ask for events by `Accept`; the view answers with the stream itself."""
+    """Lets a client request events by `Accept`; the view then responds with the stream itself."""
 
     media_type = MEDIA_TYPE
     format = "events"
     charset = None
 
 
-def of_task(watcher: Watcher, task_id: UUID, known_version: int | None) -> Iterator[float | bytes]:
-    """The entry, unless the client knows that version, and then each change of it; it ends with the task."""
+def of_task(subscription: Subscription, task_id: UUID, known_version: int | None) -> Iterator[float | bytes]:
+    """The entry, unless the client knows that version, then each change of it until the task ends."""
     yield _RETRY
-    heard_at = time.monotonic()
+    sent_at = time.monotonic()
     while True:
-        watcher.read()
+        subscription.read()
         try:
             entry = get_registry().get(task_id)
         except TaskNotFound:
             return
         if entry.version != known_version:
             yield _event(entry)
-            known_version, heard_at = entry.version, time.monotonic()
+            known_version, sent_at = entry.version, time.monotonic()
         if entry.ended:
             return
-        if time.monotonic() - heard_at >= KEEP_ALIVE_SECONDS:
+        if time.monotonic() - sent_at >= KEEP_ALIVE_SECONDS:
             yield _KEEP_ALIVE
-            heard_at = time.monotonic()
-        left = heard_at + KEEP_ALIVE_SECONDS - time.monotonic()
-        yield min(left, LOOK_SECONDS) if get_registry().is_shared else left
+            sent_at = time.monotonic()
+        left = sent_at + KEEP_ALIVE_SECONDS - time.monotonic()
+        yield min(left, subscription.recheck_seconds)
 
 
-def of_all(watcher: Watcher) -> Iterator[float | bytes]:
-    """Each entry that was created or has changed since, without end; quick changes of one are one event.
+def of_all(subscription: Subscription) -> Iterator[float | bytes]:
+    """Each entry that is created or changes from now on, without end; rapid changes of one are merged.
 
-    The event `reload` stands for more of them than can be told.
+    The event `reload` replaces changes that are too many to send.
     """
     yield _RETRY
     while True:
         yield KEEP_ALIVE_SECONDS
-        watcher.mute()
+        subscription.mute()
         yield _GATHER_SECONDS
-        changed = watcher.read()
+        changed = subscription.read()
         yield _RELOAD if changed is None else b"".join(map(_event_of, changed)) or _KEEP_ALIVE
 
 
-def no_place(entry: TaskEntry | None) -> Iterator[bytes]:
-    """What is known now, where too many wait already; the client comes again later."""
+def refused(entry: TaskEntry | None) -> Iterator[bytes]:
+    """The current entry alone, where the waiter limit is reached; the client reconnects later."""
     yield _RETRY_LATER
     if entry is not None:
         yield _event(entry)
 
 
 def _event(entry: TaskEntry) -> bytes:
-    return b"id: %d\ndata: %s\n\n" % (entry.version, as_bytes(_entry.to_representation(entry)))
+    return b"id: %d\ndata: %s\n\n" % (entry.version, as_bytes(represent(entry)))
 
 
 def _event_of(task_id: UUID) -> bytes:

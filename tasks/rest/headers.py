@@ -1,8 +1,9 @@
-"""What a client asks for in headers: how long to wait, which version it knows, and under which key it creates."""
+"""Request headers: how long to wait, which version the client knows, and the key of its create."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 from urllib.request import parse_http_list
 
 from django.conf import settings
@@ -15,24 +16,31 @@ _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:;.*)?')
 
 
-def wait_seconds(request: Request) -> int | None:
-    """For how long to hold the answer, in whole seconds: `?wait=N`, or `Prefer: wait=N` (RFC 7240).
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long a client wants to wait for news, in whole seconds, TASK_WAIT_SECONDS at most."""
 
-    None where the client did not ask, or not in a way that can be understood: RFC 7240 has preferences ignored
-    then. Raises ParseError for such a `?wait=`. Never more than TASK_WAIT_SECONDS.
-    """
-    if request.META["QUERY_STRING"] and (asked := request.query_params.get("wait")) is not None:
-        if not _WHOLE_NUMBER.fullmatch(asked):
-            raise ParseError("Give `wait` as a whole number of seconds, as in ?wait=30.")
-        return _capped(asked)
-    return _preferred_wait(request.META)
+    seconds: int
+    is_preference: bool
+    """Whether the client sent `Prefer: wait=N`, so that the answer says what was granted."""
 
+    @classmethod
+    def of(cls, request: Request) -> Self | None:
+        """`?wait=N`, or else `Prefer: wait=N` (RFC 7240); None where the client sent neither.
 
-def applied(request: Request, seconds: int | None) -> dict[str, str]:
-    """The header that says which wait was granted to a client that preferred one."""
-    if seconds is None or _preferred_wait(request.META) is None:
-        return {}
-    return {"Preference-Applied": f"wait={seconds}"}
+        Raises ParseError for a `?wait=` that is no whole number. A malformed preference is ignored, as RFC 7240 says.
+        """
+        preferred = _preferred_wait(request.META)
+        if request.META["QUERY_STRING"] and (text := request.query_params.get("wait")) is not None:
+            if not _WHOLE_NUMBER.fullmatch(text):
+                raise ParseError("Give `wait` as a whole number of seconds, as in ?wait=30.")
+            return cls(_capped(text), preferred is not None)
+        return None if preferred is None else cls(preferred, is_preference=True)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The response header that says which preference was granted."""
+        return {"Preference-Applied": f"wait={self.seconds}"} if self.is_preference else {}
 
 
 def knows(request: Request, etag: str) -> bool:
@@ -44,15 +52,15 @@ def knows(request: Request, etag: str) -> bool:
 
 
 def last_event_id(request: Request) -> int | None:
-    """The version that a client has from the stream of events that it resumes."""
+    """The version of the last event that the client has of the stream it resumes."""
     last = request.META.get("HTTP_LAST_EVENT_ID", "")
     return int(last) if _WHOLE_NUMBER.fullmatch(last) else None
 
 
 def idempotency_key(request: Request) -> str:
-    """The `Idempotency-Key`, as draft-ietf-httpapi-idempotency-key-header has it, or without its quotes; else empty.
+    """The `Idempotency-Key` of draft-ietf-httpapi-idempotency-key-header, also without its quotes; or empty.
 
-    Raises ParseError for what cannot be a key.
+    Raises ParseError for a header that cannot be a key.
     """
     header: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if header is None:
@@ -62,12 +70,14 @@ def idempotency_key(request: Request) -> str:
         quoted = _QUOTED.fullmatch(key)
         key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
     if not _KEY.fullmatch(key):
-        raise ParseError("Give Idempotency-Key 1 to 255 printable ASCII characters, in double quotes or without any.")
+        raise ParseError("Give Idempotency-Key as 1 to 255 printable ASCII characters, with or without double quotes.")
     return key
 
 
 def _preferred_wait(meta: Mapping[str, Any]) -> int | None:
-    for preference in parse_http_list(meta.get("HTTP_PREFER", "")):
+    if "HTTP_PREFER" not in meta:
+        return None
+    for preference in parse_http_list(meta["HTTP_PREFER"]):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             value = value.strip().strip('"')

@@ -1,4 +1,4 @@
-"""Which renderer answers: the common `Accept` headers at once, all others by REST framework's own rules."""
+"""Which renderer answers: a shortcut for the common `Accept` headers, and REST framework's rules for all others."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -17,20 +17,20 @@ PAGE_SIZE = 50
 _PARAMETER = "cursor"
 _SIDES = {"before": False, "after": True}
 _MOMENT = "%Y-%m-%dT%H:%M:%S.%f%z"
-# Before and after all that can be.
+# Before and after all possible positions.
 _FIRST = Position(datetime.min.replace(tzinfo=UTC), UUID(int=0))
 _LAST = Position(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 
 class Cursor(NamedTuple):
-    """A page of what was created next before a position, or next after it."""
+    """A page of the entries created next before a position, or next after it."""
 
     position: Position
     is_after: bool
 
     @classmethod
     def of(cls, request: Request) -> Self | None:
-        """What the address says; None for the newest page. Raises ParseError."""
+        """The cursor of the request's URL; None for the newest page. Raises ParseError."""
         text = request.query_params.get(_PARAMETER)
         if text is None:
             return None
@@ -39,7 +39,7 @@ class Cursor(NamedTuple):
             position = Position(datetime.strptime(created_at, _MOMENT).astimezone(UTC), UUID(task_id))
             return cls(position, _SIDES[side])
         except (ValueError, KeyError, OverflowError) as error:
-            raise ParseError("Take `cursor` from `next` or `previous` of a page, or leave it out.") from error
+            raise ParseError("Use a `cursor` from `next` or `previous` of a page, or omit it.") from error
 
     def __str__(self) -> str:
         side = next(side for side, is_after in _SIDES.items() if is_after is self.is_after)
@@ -58,7 +58,7 @@ def page(request: Request, find: Callable[..., list[TaskEntry]]) -> dict[str, An
     found = find(PAGE_SIZE + 1, **({} if cursor is None else {"after" if is_after else "before": cursor.position}))
     has_more = len(found) > PAGE_SIZE
     results = found[-PAGE_SIZE:] if is_after else found[:PAGE_SIZE]
-    # From a page on which nothing is left, all there is lies on the side from which the client came.
+    # From an empty page, all entries lie on the side from which the client came.
     newer, older = (_position(results[0]), _position(results[-1])) if results else (_FIRST, _LAST)
     return {
         "next": _address(request, older, is_after=False) if has_more or is_after else None,

@@ -1,4 +1,4 @@
-"""What a client may send: strict JSON, or a form of this server's own pages."""
+"""Request bodies: strict JSON, or a form of this server's own pages."""
 
 import json
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ class BodyTooLarge(APIException):
     default_code = "too_large"
 
     def __init__(self) -> None:
-        super().__init__(f"Send a body of {settings.TASK_MAX_BODY_BYTES} bytes at most.")
+        super().__init__(f"Send a body of at most {settings.TASK_MAX_BODY_BYTES} bytes.")
 
 
 class JSONParser(parsers.BaseParser):
-    """JSON as RFC 8259 has it, in UTF-8; refuses what two readers could understand differently."""
+    """JSON in UTF-8 (RFC 8259), without anything that two parsers could read differently."""
 
     media_type = "application/json"
     renderer_class = JSONRenderer
@@ -32,15 +32,15 @@ class JSONParser(parsers.BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        """Raises ParseError for what is no JSON, an object with two equal keys, or nesting past 32 levels."""
+        """Raises ParseError for invalid JSON, an object with two equal keys, and nesting past 32 levels."""
         body = _read(stream, parser_context)
         try:
             data = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise ParseError(f"Send valid JSON in UTF-8; this body is not: {error}.") from error
+            raise ParseError(f"Send valid JSON in UTF-8. This body is not: {error}.") from error
         if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _depth(data) > _MAX_DEPTH:
-            raise ParseError(f"Send JSON that is nested {_MAX_DEPTH} levels deep at most.")
-        # orjson keeps the last of two equal keys and says nothing.
+            raise ParseError(f"Send JSON with at most {_MAX_DEPTH} levels of nesting.")
+        # orjson silently uses the last of two equal keys.
         json.loads(body, object_pairs_hook=_refuse_duplicates)
         return data
 
@@ -79,7 +79,9 @@ def _refuse_other_origins(parser_context: Mapping[str, Any] | None) -> None:
     request = (parser_context or {})["request"]
     origin = request.META.get("HTTP_ORIGIN")
     if origin is not None and origin.partition("://")[2] != request.get_host():
-        raise PermissionDenied("Send a form from this server's own pages, or send JSON: this one came from elsewhere.")
+        raise PermissionDenied(
+            "Send a form from this server's own pages, or send JSON. This form came from another site."
+        )
 
 
 def _depth(data: Any) -> int:
@@ -94,5 +96,5 @@ def _depth(data: Any) -> int:
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) != len(pairs):
-        raise ParseError("Send each key of an object once; this body has one twice.")
+        raise ParseError("Send each key of an object once. This body has a key twice.")
     return data

@@ -1,4 +1,4 @@
-"""JSON out, by orjson; the same as a page for a browser."""
+"""Responses as JSON, by orjson, and as pages of the browsable API."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 from rest_framework import renderers
 
-PROBLEM_MEDIA_TYPE = "application/problem+json"
+from tasks.utils import problem
+
 _OPTIONS = orjson.OPT_UTC_Z
 
 
@@ -32,10 +33,10 @@ class JSONRenderer(renderers.BaseRenderer):
         options = _OPTIONS | orjson.OPT_INDENT_2 if context.get("indent") else _OPTIONS
         response = context.get("response")
         if response is not None and response.exception:
-            # What is wrong in a list is told under the number of its place.
+            # The errors of a list are under the index of the item.
             options |= orjson.OPT_NON_STR_KEYS
             if response.accepted_renderer is self:
-                response["Content-Type"] = PROBLEM_MEDIA_TYPE
+                response["Content-Type"] = problem.MEDIA_TYPE
         return orjson.dumps(data, option=options)
 
 

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1: the typed request and answers of each endpoint, from its kind and from what its view says."""
+"""OpenAPI 3.1: the typed request and responses of each endpoint, from its kind and from the Operations of its view."""
 
 import functools
 from dataclasses import dataclass, field
@@ -14,66 +14,32 @@ from rest_framework import serializers
 from tasks.entry import Status
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind
-from tasks.once import Once
-from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
+from tasks.rest import parameters
 from tasks.serializers import EntrySerializer, PageSerializer, ProblemSerializer
-
-_FULL = 503
-_WHOLE_NUMBER = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
-# What a request can ask for, and what an answer can tell, beside its body.
-_ASKED = {
-    "Prefer": OpenApiParameter(
-        "Prefer",
-        str,
-        OpenApiParameter.HEADER,
-        description="`wait=N` holds the answer for N seconds at most, until there is news (RFC 7240).",
-    ),
-    "wait": OpenApiParameter("wait", _WHOLE_NUMBER, description="The same as `Prefer: wait=N`."),
-    "If-None-Match": OpenApiParameter(
-        "If-None-Match",
-        str,
-        OpenApiParameter.HEADER,
-        description="The ETag that is known: anything else is news.",
-    ),
-    "Last-Event-ID": OpenApiParameter(
-        "Last-Event-ID", str, OpenApiParameter.HEADER, description="Resume a stream of events after this one."
-    ),
-    "Idempotency-Key": OpenApiParameter(
-        "Idempotency-Key",
-        str,
-        OpenApiParameter.HEADER,
-        description="A name for this request, so that it starts one task however often it is sent.",
-    ),
-}
-_TOLD: dict[str, tuple[Any, str]] = {
-    "Location": (str, "Where to poll the task."),
-    "ETag": (str, "The version of the entry."),
-    "Retry-After": (int, "In how many seconds a poll may have news; only while the task is pending."),
-    "Preference-Applied": (str, "The wait that was granted, where `Prefer` asked for one."),
-    "Idempotent-Replayed": (str, "`true` where an earlier request with this key has created the task."),
-}
+from tasks.utils.lazy import Lazy
+from tasks.utils.problem import MEDIA_TYPE
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a method of an endpoint does: its `answer`, what it can be asked and can tell, and what can go wrong.
+    """A method of an endpoint: its successful response, its parameters and response headers, and its problems.
 
-    `otherwise` has what each further status means, which has no body. With `streams` the answer can also be a
-    stream of events.
+    `empty_responses` describes each further status, whose response has no body. With `has_stream` the response can
+    also be a stream of events.
     """
 
     name: str
     status: int
-    answer: str
-    asked: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
-    otherwise: dict[int, str] = field(default_factory=dict)
-    streams: bool = False
+    response: str
+    parameters: tuple[OpenApiParameter, ...] = ()
+    response_headers: tuple[OpenApiParameter, ...] = ()
+    empty_responses: dict[int, str] = field(default_factory=dict)
+    has_stream: bool = False
     problems: tuple[int, ...] = ()
 
 
 class OperationSchema(openapi.AutoSchema):
-    """Describes an endpoint by the Operation of each method."""
+    """Describes an endpoint by the Operation of each method; a subclass knows the `serializer` of its response."""
 
     def __init__(self, **operations: Operation) -> None:
         super().__init__()
@@ -83,8 +49,8 @@ class OperationSchema(openapi.AutoSchema):
     def operation(self) -> Operation:
         return self._operations[self.method.lower()]
 
-    def answer(self) -> Any:
-        """The serializer of the answer that is no problem."""
+    @property
+    def serializer(self) -> Any:
         raise NotImplementedError
 
     def get_operation_id(self) -> str:
@@ -102,52 +68,43 @@ class OperationSchema(openapi.AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         operation = self.operation
-        statuses = [operation.status, *({304} & set(operation.otherwise))]
-        told = [
-            OpenApiParameter(name, kind, OpenApiParameter.HEADER, description=text, response=statuses)
-            for name, (kind, text) in _TOLD.items()
-            if name in operation.told
-        ]
+        statuses = [operation.status, *({304} & set(operation.empty_responses))]
         # `?format=` is for people with a browser.
-        without_format = OpenApiParameter("format", exclude=True)
-        parameters = [without_format, *(_ASKED[name] for name in operation.asked), *told]
-        if _FULL in operation.problems:
-            text = "In how many seconds there may be room."
-            parameters.append(
-                OpenApiParameter("Retry-After", int, OpenApiParameter.HEADER, description=text, response=[_FULL])
-            )
-        return parameters
+        described = [OpenApiParameter("format", exclude=True), *operation.parameters]
+        described += [parameters.in_responses(header, statuses) for header in operation.response_headers]
+        if HTTPStatus.SERVICE_UNAVAILABLE in operation.problems:
+            described.append(parameters.in_responses(parameters.RETRY_AFTER, [HTTPStatus.SERVICE_UNAVAILABLE]))
+        return described
 
     def get_response_serializers(self) -> Any:
         operation = self.operation
-        answer = OpenApiResponse(self.answer(), description=operation.answer)
-        answers: dict[Any, Any] = {(operation.status, "application/json"): answer}
-        if operation.streams:
-            answers[operation.status, "text/event-stream"] = OpenApiTypes.STR
-        for status, text in operation.otherwise.items():
-            answers[status] = OpenApiResponse(description=text)
+        response = OpenApiResponse(self.serializer, description=operation.response)
+        responses: dict[Any, Any] = {(operation.status, "application/json"): response}
+        if operation.has_stream:
+            responses[operation.status, "text/event-stream"] = OpenApiTypes.STR
+        for status, text in operation.empty_responses.items():
+            responses[status] = OpenApiResponse(description=text)
         for status in operation.problems:
             phrase = HTTPStatus(status).phrase
-            answers[status, PROBLEM_MEDIA_TYPE] = OpenApiResponse(ProblemSerializer, description=f"{phrase}.")
-        return answers
+            responses[status, MEDIA_TYPE] = OpenApiResponse(ProblemSerializer, description=f"{phrase}.")
+        return responses
 
 
 class ListSchema(OperationSchema):
     """Describes the list of all tasks."""
 
-    def answer(self) -> Any:
-        return PageSerializer
+    serializer = PageSerializer
 
     def get_tags(self) -> list[str]:
         return ["tasks"]
 
     def get_override_parameters(self) -> list[Any]:
-        cursor = "Where the page begins: take it from `next` or `previous`."
+        statuses = [status.value for status in Status]
         return [
             *super().get_override_parameters(),
             OpenApiParameter("kind", str, enum=list(get_kinds()), description="Only tasks of this kind."),
-            OpenApiParameter("status", str, enum=[status.value for status in Status], description="Only those."),
-            OpenApiParameter("cursor", str, description=cursor),
+            OpenApiParameter("status", str, enum=statuses, description="Only tasks with this status."),
+            parameters.CURSOR,
         ]
 
 
@@ -158,11 +115,12 @@ class KindSchema(OperationSchema):
     def _kind(self) -> TaskKind:
         return cast("TaskKind", getattr(self.view, "kind"))  # noqa: B009 - an APIView has none for mypy
 
-    def answer(self) -> Any:
-        return _entry_of(self._kind)
+    @property
+    def serializer(self) -> Any:
+        return _entry_serializer(self._kind)
 
     def get_operation_id(self) -> str:
-        return f"{self.operation.name}_{self._kind.name}".replace("-", "_")
+        return _operation_id(self.operation.name, self._kind)
 
     def get_summary(self) -> str:
         return f"{self.operation.name.title()} {self._kind.name}"
@@ -171,24 +129,24 @@ class KindSchema(OperationSchema):
         return [self._kind.name]
 
     def get_override_parameters(self) -> list[Any]:
-        parameters = super().get_override_parameters()
+        described = super().get_override_parameters()
         if "{task_id}" in self.path:
             uuid = {"type": "string", "format": "uuid"}
-            parameters.append(OpenApiParameter("task_id", uuid, OpenApiParameter.PATH))
-        return parameters
+            described.append(OpenApiParameter("task_id", uuid, OpenApiParameter.PATH))
+        return described
 
     def get_request_serializer(self) -> Any:
         return self._kind.payload if self.method == "POST" else None
 
 
-class OnceGenerator(SchemaGenerator):
+class CachedSchemaGenerator(SchemaGenerator):
     """Makes the schema at its first use, since it follows from the kinds alone."""
 
     def get_schema(self, *_: Any, **__: Any) -> Any:
         return _get_schema()
 
 
-_get_schema = Once(lambda: SchemaGenerator().get_schema(public=True))  # type: ignore[no-untyped-call]  # the library has no types here
+_get_schema = Lazy(lambda: SchemaGenerator().get_schema(public=True))  # type: ignore[no-untyped-call]  # the library has no types here
 
 
 def without_trailing_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
@@ -197,21 +155,22 @@ def without_trailing_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any)
 
 
 def with_links(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """drf-spectacular's hook: link the answer of each create to what can be done with the task."""
+    """drf-spectacular's hook: link the response of each create to the poll and the cancel of the task."""
     for kind in get_kinds().values():
         links = {
-            name: {
-                "operationId": f"{name}_{kind.name}".replace("-", "_"),
-                "parameters": {"task_id": "$response.body#/id"},
-            }
+            name: {"operationId": _operation_id(name, kind), "parameters": {"task_id": "$response.body#/id"}}
             for name in ("poll", "cancel")
         }
-        result["paths"][f"/create-{kind.name}"]["post"]["responses"]["201"]["links"] = links
+        result["paths"][f"/{kind.create_path}"]["post"]["responses"]["201"]["links"] = links
     return result
 
 
+def _operation_id(name: str, kind: TaskKind) -> str:
+    return f"{name}_{kind.name}".replace("-", "_")
+
+
 @functools.cache
-def _entry_of(kind: TaskKind) -> type[EntrySerializer]:
+def _entry_serializer(kind: TaskKind) -> type[EntrySerializer]:
     """The entry's serializer, with the kind's own name and input in it."""
     words = "".join(word.title() for word in kind.name.split("-"))
     fields = {name: field for name, field in kind.payload().fields.items() if name != "name"}

@@ -10,26 +10,26 @@ from rest_framework.request import Request
 
 from tasks.exceptions import TaskNotFound
 from tasks.registry import get_registry
-from tasks.rest.renderers import PROBLEM_MEDIA_TYPE
 from tasks.serializers import ProblemSerializer
-from tasks.views.base import OwnTypeView, uuid_of
+from tasks.utils.problem import MEDIA_TYPE
+from tasks.views.base import FixedMediaTypeView, parse_task_id
 
 
-class FileView(OwnTypeView):
+class FileView(FixedMediaTypeView):
     """The result file of a completed task."""
 
     @extend_schema(
         operation_id="get_file",
         tags=["files"],
         parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH, pattern="^[^/]+$")],
-        responses={(200, "*/*"): bytes, (404, PROBLEM_MEDIA_TYPE): ProblemSerializer},
+        responses={(200, "*/*"): bytes, (404, MEDIA_TYPE): ProblemSerializer},
     )
     def get(self, request: Request, name: str) -> FileResponse:
-        """The file, under the name that the entry's `file_path` gives."""
-        # Only a name that a completed entry gives is ever opened, so that no name can lead out of the root.
+        """The file of that name, which the entry's `file_path` has."""
+        # Only the name in a completed entry is ever opened, so that no name can lead out of the root.
         task_id = re.search(r"_([0-9a-f-]{36})\.", name)
         try:
-            entry = get_registry().get(uuid_of(task_id[1])) if task_id else None
+            entry = get_registry().get(parse_task_id(task_id[1])) if task_id else None
             if entry is None or entry.file_path != f"files/{name}":
                 raise Http404
             content = default_storage.open(name)

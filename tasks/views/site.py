@@ -1,4 +1,4 @@
-"""What is about no one task: the page, the metrics, and every address that nothing else answers."""
+"""Endpoints that concern no single task: the page, the documentation, the metrics, the health, and not found."""
 
 from contextlib import suppress
 from typing import Any
@@ -6,26 +6,32 @@ from uuid import UUID
 
 from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import render
+from drf_spectacular.views import SpectacularSwaggerView
 from prometheus_client import CONTENT_TYPE_LATEST
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from tasks.dispatcher import get_dispatcher
-from tasks.exceptions import DispatcherStopping, TaskNotFound
+from tasks.dispatch import get_dispatcher
+from tasks.exceptions import TaskNotFound
+from tasks.kinds.base import CREATE_PREFIX, POLL_PREFIX
 from tasks.metrics import exposition
 from tasks.registry import get_registry
-from tasks.views.base import OwnTypeView
+from tasks.rest.renderers import JSONRenderer
+from tasks.utils.problem import MEDIA_TYPE, problem
+from tasks.views.base import FixedMediaTypeView
 
 _NOBODY = UUID(int=0)
 
 
-class PageView(OwnTypeView):
+class PageView(FixedMediaTypeView):
     """The page that shows the tasks live."""
 
     schema = None
 
     def get(self, request: Request) -> HttpResponse:
-        response = render(request, "tasks/page.html")
+        context = {"create_prefix": CREATE_PREFIX, "poll_prefix": POLL_PREFIX}
+        response = render(request, "tasks/page.html", context)
         response["Content-Security-Policy"] = (
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
             "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -33,8 +39,20 @@ class PageView(OwnTypeView):
         return response
 
 
-class MetricsView(OwnTypeView):
-    """What a monitoring system reads."""
+class DocsView(SpectacularSwaggerView):
+    """Swagger UI."""
+
+    renderer_classes = [*SpectacularSwaggerView.renderer_classes, JSONRenderer]
+
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """REST framework's description of the endpoint, as JSON: the template has no page for it."""
+        request.accepted_renderer = JSONRenderer()
+        response: Response = super().options(request, *args, **kwargs)
+        return response
+
+
+class MetricsView(FixedMediaTypeView):
+    """For a monitoring system."""
 
     schema = None
 
@@ -43,32 +61,33 @@ class MetricsView(OwnTypeView):
         return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
-class HealthView(OwnTypeView):
-    """Whether this process answers."""
+class HealthView(FixedMediaTypeView):
+    """Whether this process responds."""
 
     schema = None
 
     def get(self, request: Request) -> HttpResponse:
-        """Say so; it asks nothing of others."""
+        """Respond, without asking anything else."""
         return JsonResponse({"status": "live"})
 
 
-class ReadyView(OwnTypeView):
-    """Whether this process can take tasks."""
+class ReadyView(FixedMediaTypeView):
+    """Whether this process accepts tasks."""
 
     schema = None
 
     def get(self, request: Request) -> HttpResponse:
-        """Say so, or answer 503: while it stops, and while it cannot reach its database."""
+        """Respond with 200, or with 503 while the server stops or its database cannot be reached."""
         if get_dispatcher().is_stopping:
-            raise DispatcherStopping(1)
+            body = problem(503, "The server is stopping and accepts no tasks. Send requests to another server.")
+            return JsonResponse(body, status=503, content_type=MEDIA_TYPE)
         with suppress(TaskNotFound):
             get_registry().get(_NOBODY)
         return JsonResponse({"status": "ready"})
 
 
 class NotFoundView(APIView):
-    """Every address that nothing else answers."""
+    """Every URL without an endpoint."""
 
     schema = None
 

@@ -1,4 +1,4 @@
-"""The tables: the entries, the ids of expired ones, and the processes that have tasks in their hands."""
+"""The tables: the entries, the ids of expired ones, and the processes that own tasks."""
 
 import uuid
 
@@ -9,7 +9,7 @@ _PENDING = Q(status="pending")
 
 
 class Task(models.Model):
-    """An entry, and whose it is. `tasks.entry.TaskEntry` says what the fields mean.
+    """An entry, and which process owns it. `tasks.entry.TaskEntry` says what the fields mean.
 
     `input`, `result` and `error` are JSON as text, so that what is read is exactly what was written.
     """
@@ -30,10 +30,10 @@ class Task(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
-    due_at = models.DateTimeField(null=True)
-    idempotency_key = models.TextField(null=True, unique=True)  # noqa: DJ001 - of unique values, any number may be missing
-    held_by = models.UUIDField(null=True, help_text="The process that has the pending task in its hands.")
-    take_at = models.DateTimeField(null=True, help_text="From when on any process may take the waiting task.")
+    run_after = models.DateTimeField(null=True)
+    idempotency_key = models.TextField(null=True, unique=True)  # noqa: DJ001 - a unique column can have any number of nulls
+    owner_id = models.UUIDField(null=True, help_text="The process that owns the pending task.")
+    available_at = models.DateTimeField(null=True, help_text="From when on any process may acquire the waiting task.")
 
     class Meta:
         indexes = [
@@ -41,9 +41,11 @@ class Task(models.Model):
             models.Index(fields=["kind", "created_at", "id"], name="tasks_kind"),
             models.Index(fields=["status", "created_at", "id"], name="tasks_status"),
             models.Index(fields=["expires_at"], name="tasks_expires", condition=Q(expires_at__isnull=False)),
-            models.Index(fields=["held_by"], name="tasks_held", condition=_PENDING & Q(held_by__isnull=False)),
+            models.Index(fields=["owner_id"], name="tasks_owned", condition=_PENDING & Q(owner_id__isnull=False)),
             models.Index(
-                fields=["take_at"], name="tasks_take", condition=_PENDING & Q(started_at=None, held_by__isnull=True)
+                fields=["available_at"],
+                name="tasks_available",
+                condition=_PENDING & Q(started_at=None, owner_id__isnull=True),
             ),
         ]
 
@@ -61,11 +63,11 @@ class Expired(models.Model):
         return str(self.id)
 
 
-class Holder(models.Model):
-    """A process that has tasks in its hands, as long as it beats."""
+class Process(models.Model):
+    """A process that owns tasks until its lease expires; each heartbeat renews it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    beat_until = models.DateTimeField()
+    lease_expires_at = models.DateTimeField()
 
     def __str__(self) -> str:
         return str(self.id)

@@ -5,9 +5,9 @@ from typing import Any
 from django.contrib.staticfiles.management.commands.runserver import Command as RunserverCommand
 from django.core.servers.basehttp import WSGIRequestHandler, WSGIServer
 
-from tasks.dispatcher import get_dispatcher
-from tasks.rest.held import IS_GONE
-from tasks.stopping import drain_on_signals
+from tasks.dispatch import get_dispatcher
+from tasks.serving.shutdown import drain_on_signals
+from tasks.serving.suspend import IS_GONE
 
 
 class _Server(WSGIServer):

@@ -1,8 +1,5 @@
-import ctypes
-import gc
 import socket
 from argparse import ArgumentParser
-from contextlib import suppress
 from functools import partial
 from math import ceil
 from typing import Any
@@ -13,55 +10,42 @@ from django.core.servers.basehttp import get_internal_wsgi_application
 from granian import Granian
 from granian.constants import Interfaces
 
-from tasks.checks import obstacle
-from tasks.dispatcher import get_dispatcher
-from tasks.gateway import Gateway
-from tasks.stopping import drain_on_signals
+from tasks.checks import startup_problem
+from tasks.dispatch import get_dispatcher
+from tasks.serving.rsgi import RSGIHandler
+from tasks.serving.runtime import freeze_loaded_objects, return_freed_memory
+from tasks.serving.shutdown import drain_on_signals
 
-# Past the drain a worker still answers the last polls and ends its processes.
+# After the drain a worker still answers the last polls and ends its processes.
 _KILL_AFTER_DRAIN_SECONDS = 15
-# So many connections there may be beside those of the clients that wait; Granian makes the next ones wait.
+# So many connections may be open beside those of waiting clients; Granian delays further ones.
 _OTHER_CONNECTIONS = 1024
-# Of malloc.h, for mallopt(3).
-_M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8
-_TRIM_BYTES = 131_072
 
 
 def _load_application(threads: int) -> Any:
     """Called in the worker process, before it serves."""
-    _give_memory_back()
+    return_freed_memory()
     drain_on_signals()
     get_dispatcher().start()
-    gateway = Gateway(get_internal_wsgi_application(), threads)
-    gc.freeze()  # what is loaded stays, and to look through all of it would hold up requests for some 40 ms
-    return gateway
+    handler = RSGIHandler(get_internal_wsgi_application(), threads)
+    freeze_loaded_objects()
+    return handler
 
 
-def _give_memory_back() -> None:
-    """Have glibc keep little of what is freed. By default each of many threads would have freed memory of its own.
-
-    That serves threads that allocate at the same time, which those of one Python interpreter do not.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        allocator = ctypes.CDLL(None)
-        allocator.mallopt(_M_ARENA_MAX, 1)
-        allocator.mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
-
-
-def _refuse_taken_address(host: str, port: int) -> None:
+def _refuse_used_address(host: str, port: int) -> None:
     """Granian would share the port with another server, and each would get some of the requests."""
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise CommandError(
-            f"Cannot listen at {host}, port {port}: {reason}. Stop what listens there, or choose another address by "
-            "--host and --port."
+            f"Cannot listen at {host}, port {port}: {reason}. Stop the program that listens there, or choose another "
+            "address with --host and --port."
         ) from error
 
 
 class Command(BaseCommand):
-    help = "Serve in production, on Granian. SIGTERM or SIGINT stops it once the running tasks have ended."
+    help = "Serve in production, on Granian. SIGTERM or SIGINT stops the server once the running tasks have ended."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
@@ -77,17 +61,17 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["workers"] > 1 and not settings.HAS_DATABASE:
             raise CommandError(
-                f"--workers {options['workers']} cannot work while the tasks are kept in memory: a poll would ask a "
-                "process that never heard of the task. Set DATABASE_URL to keep them in a database, or use "
-                "--workers 1; --threads sets how many requests it answers at once."
+                f"--workers {options['workers']} cannot work while the tasks are kept in memory: a poll may reach a "
+                "process that does not know the task. Set DATABASE_URL to keep them in a database, or use "
+                "--workers 1; --threads sets how many requests run at the same time."
             )
         for name in ("workers", "threads"):
             if options[name] < 1:
                 raise CommandError(f"--{name} is {options[name]}; set it to 1 or more.")
-        if what := obstacle():
-            raise CommandError(what)
-        _refuse_taken_address(options["host"], options["port"])
-        self.stdout.write(f"Serving at http://{options['host']}:{options['port']}/, with its API explained at /docs.")
+        if problem := startup_problem():
+            raise CommandError(problem)
+        _refuse_used_address(options["host"], options["port"])
+        self.stdout.write(f"Serving at http://{options['host']}:{options['port']}/, with the API documented at /docs.")
         Granian(
             settings.WSGI_APPLICATION,
             address=options["host"],

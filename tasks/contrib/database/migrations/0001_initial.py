@@ -19,10 +19,10 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="Holder",
+            name="Process",
             fields=[
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("beat_until", models.DateTimeField()),
+                ("lease_expires_at", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
@@ -44,15 +44,15 @@ class Migration(migrations.Migration):
                 ("started_at", models.DateTimeField(null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("expires_at", models.DateTimeField(null=True)),
-                ("due_at", models.DateTimeField(null=True)),
+                ("run_after", models.DateTimeField(null=True)),
                 ("idempotency_key", models.TextField(null=True, unique=True)),
                 (
-                    "held_by",
-                    models.UUIDField(help_text="The process that has the pending task in its hands.", null=True),
+                    "owner_id",
+                    models.UUIDField(help_text="The process that owns the pending task.", null=True),
                 ),
                 (
-                    "take_at",
-                    models.DateTimeField(help_text="From when on any process may take the waiting task.", null=True),
+                    "available_at",
+                    models.DateTimeField(help_text="From when on any process may acquire the waiting task.", null=True),
                 ),
             ],
             options={
@@ -64,14 +64,14 @@ class Migration(migrations.Migration):
                         condition=models.Q(("expires_at__isnull", False)), fields=["expires_at"], name="tasks_expires"
                     ),
                     models.Index(
-                        condition=models.Q(("status", "pending"), ("held_by__isnull", False)),
-                        fields=["held_by"],
-                        name="tasks_held",
+                        condition=models.Q(("status", "pending"), ("owner_id__isnull", False)),
+                        fields=["owner_id"],
+                        name="tasks_owned",
                     ),
                     models.Index(
-                        condition=models.Q(("status", "pending"), ("held_by__isnull", True), ("started_at", None)),
-                        fields=["take_at"],
-                        name="tasks_take",
+                        condition=models.Q(("status", "pending"), ("owner_id__isnull", True), ("started_at", None)),
+                        fields=["available_at"],
+                        name="tasks_available",
                     ),
                 ],
             },
