@@ -1,6 +1,6 @@
-"""Creates and completed tasks a second, with PostgreSQL and Celery over Redis, compared with the baseline.
+"""Creates and completed tasks per second, with PostgreSQL and Celery over Redis, compared with the baseline.
 
-DATABASE_URL and CELERY_BROKER_URL name the servers; what is in that database is deleted.
+DATABASE_URL and CELERY_BROKER_URL name the servers. The tasks in that database and the Redis database are deleted.
 """
 
 import json
@@ -29,30 +29,30 @@ _PROCESSES = 2
 
 
 @dataclass(frozen=True)
-class Way:
-    """One of the two: how it is prepared, served and worked for, and what it has done."""
+class Candidate:
+    """One of the two services: how its server and its worker are started, and how its completed tasks are counted."""
 
     name: str
     path: str
     settings: str
     app: str
     server: tuple[str, ...]
-    done: str
-    tables: str
+    completed: str
+    table: str
 
 
-WAYS = (
-    Way(
+CANDIDATES = (
+    Candidate(
         name="this service",
         path="/create-return",
         settings="taskproject.settings",
         app="taskproject",
         server=("manage.py", "serve", "--port", "{port}", "--threads", str(_THREADS)),
-        done="SELECT count(*) FROM tasks_database_task WHERE status = 'completed'",
-        tables="tasks_database_task",
+        completed="SELECT count(*) FROM tasks_database_task WHERE status = 'completed'",
+        table="tasks_database_task",
     ),
-    Way(
-        name="the baseline",
+    Candidate(
+        name="baseline",
         path="/create",
         settings="benchmarks.baseline.settings",
         app="benchmarks.baseline.app",
@@ -60,15 +60,15 @@ WAYS = (
             *("-m", "granian", "--interface", "wsgi", "--port", "{port}", "--blocking-threads", str(_THREADS)),
             *("--log-level", "warning", "benchmarks.baseline.wsgi:application"),
         ),
-        done="SELECT count(*) FROM django_celery_results_taskresult WHERE status = 'SUCCESS'",
-        tables="django_celery_results_taskresult",
+        completed="SELECT count(*) FROM django_celery_results_taskresult WHERE status = 'SUCCESS'",
+        table="django_celery_results_taskresult",
     ),
 )
 
 
 @contextmanager
-def _process(way: Way, *command: str) -> Iterator[None]:
-    environment = os.environ | {"DJANGO_SETTINGS_MODULE": way.settings, "TASK_KINDS": "benchmarks.kinds.RETURN"}
+def _process(candidate: Candidate, *command: str) -> Iterator[None]:
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": candidate.settings, "TASK_KINDS": "benchmarks.kinds.RETURN"}
     process = subprocess.Popen(
         [sys.executable, *command], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -80,22 +80,22 @@ def _process(way: Way, *command: str) -> Iterator[None]:
 
 
 @contextmanager
-def _running(way: Way) -> Iterator[int]:
-    """A server with one process, and a worker with two."""
+def _running(candidate: Candidate) -> Iterator[int]:
+    """Run a server with one process and a worker with two; yield the port."""
     port = free_port()
-    worker = ("-m", "celery", "-A", way.app, "worker", f"--concurrency={_PROCESSES}", "--loglevel=ERROR")
+    worker = ("-m", "celery", "-A", candidate.app, "worker", f"--concurrency={_PROCESSES}", "--loglevel=ERROR")
     with ExitStack() as stack:
-        stack.enter_context(_process(way, *(word.format(port=port) for word in way.server)))
-        stack.enter_context(_process(way, *worker))
+        stack.enter_context(_process(candidate, *(word.format(port=port) for word in candidate.server)))
+        stack.enter_context(_process(candidate, *worker))
         deadline = time.monotonic() + 30
-        while not _answers(port):
+        while not _responds(port):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"The server of {way.name} does not answer.")
+                raise TimeoutError(f"The server of {candidate.name} does not respond.")
             time.sleep(0.1)
         yield port
 
 
-def _answers(port: int) -> bool:
+def _responds(port: int) -> bool:
     try:
         HTTPConnection("127.0.0.1", port, timeout=2).request("GET", "/")
     except OSError:
@@ -107,52 +107,54 @@ def _create(port: int, path: str, count: int) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     for _ in range(count):
         connection.request("POST", path, json.dumps({"name": "benchmark"}), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status not in {201, 202}:
-            raise RuntimeError(f"{path}: {answer.status} {content.decode()}")
+        response = connection.getresponse()
+        content = response.read()
+        if response.status not in {201, 202}:
+            raise RuntimeError(f"{path}: {response.status} {content.decode()}")
     connection.close()
 
 
-def _rates(way: Way, port: int, database: "psycopg.Connection[tuple[int]]", count: int) -> tuple[float, float]:
-    """Creates a second, and completed tasks a second, of so many tasks."""
-    database.execute(f"DELETE FROM {way.tables}")  # noqa: S608 - one of the two above
+def _rates(
+    candidate: Candidate, port: int, database: "psycopg.Connection[tuple[int]]", count: int
+) -> tuple[float, float]:
+    """Create and complete `count` tasks; return the creates and the completed tasks per second."""
+    database.execute(f"DELETE FROM {candidate.table}")  # noqa: S608 - a table named above
     began = time.monotonic()
     with ThreadPoolExecutor(_CLIENTS) as clients:
-        list(clients.map(partial(_create, port, way.path), [count // _CLIENTS] * _CLIENTS))
+        list(clients.map(partial(_create, port, candidate.path), [count // _CLIENTS] * _CLIENTS))
     created = time.monotonic()
-    while database.execute(way.done).fetchone() != (count // _CLIENTS * _CLIENTS,):
+    while database.execute(candidate.completed).fetchone() != (count // _CLIENTS * _CLIENTS,):
         if time.monotonic() - created > 300:
-            raise TimeoutError(f"Not all tasks of {way.name} were completed.")
+            raise TimeoutError(f"Not all tasks of {candidate.name} were completed.")
         time.sleep(0.05)
     return count / (created - began), count / (time.monotonic() - began)
 
 
 def celery() -> None:
     redis.Redis.from_url(os.environ["CELERY_BROKER_URL"]).flushdb()
-    for way in WAYS:
-        environment = os.environ | {"DJANGO_SETTINGS_MODULE": way.settings}
+    for candidate in CANDIDATES:
+        environment = os.environ | {"DJANGO_SETTINGS_MODULE": candidate.settings}
         migrate = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
         subprocess.run(migrate, env=environment, check=True)
-    rates: dict[str, list[tuple[float, float]]] = {way.name: [] for way in WAYS}
+    rates: dict[str, list[tuple[float, float]]] = {candidate.name: [] for candidate in CANDIDATES}
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as database:
         for number in range(_ROUNDS):
-            for way in WAYS:
-                # One pair of processes at a time has the machine.
-                with _running(way) as port:
-                    _rates(way, port, database, 200)
-                    rates[way.name].append(_rates(way, port, database, _TASKS))
+            for candidate in CANDIDATES:
+                # Only one candidate runs at a time.
+                with _running(candidate) as port:
+                    _rates(candidate, port, database, 200)
+                    rates[candidate.name].append(_rates(candidate, port, database, _TASKS))
             print(f"round {number + 1} of {_ROUNDS}: {_last(rates)}", flush=True)
-    print(f"{_TASKS} tasks, the medians of {_ROUNDS} rounds, and of the ratios in each:")
-    for what, ours, baseline in zip(("creates", "completed tasks"), *map(_columns, rates.values()), strict=True):
+    print(f"{_TASKS} tasks; medians of {_ROUNDS} rounds, and the median of their ratios:")
+    for measure, ours, baseline in zip(("creates", "completed tasks"), *map(_columns, rates.values()), strict=True):
         ratio = statistics.median(one / other for one, other in zip(ours, baseline, strict=True))
         one, other = statistics.median(ours), statistics.median(baseline)
-        print(f"  {what} a second: this service {one:.0f}, the baseline {other:.0f}, ratio {ratio:.2f}")
+        print(f"  {measure} per second: this service {one:.0f}, baseline {other:.0f}, ratio {ratio:.2f}")
 
 
-def _columns(found: list[tuple[float, float]]) -> Iterator[tuple[float, ...]]:
-    return zip(*found, strict=True)
+def _columns(rates: list[tuple[float, float]]) -> Iterator[tuple[float, ...]]:
+    return zip(*rates, strict=True)
 
 
 def _last(rates: dict[str, list[tuple[float, float]]]) -> str:
-    return ", ".join(f"{name} {found[-1][0]:.0f} and {found[-1][1]:.0f}" for name, found in rates.items())
+    return ", ".join(f"{name} {rounds[-1][0]:.0f} and {rounds[-1][1]:.0f}" for name, rounds in rates.items())

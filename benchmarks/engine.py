@@ -1,4 +1,4 @@
-"""What the engine holds and how it behaves under load, seen by clients of a real `manage.py serve`."""
+"""Memory and behaviour under load, measured by clients of a real `manage.py serve`."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _CORES = os.cpu_count() or 1
 
 
 def _create_many(count: int, kind: str, **fields: Any) -> list[str]:
-    """Create tasks as fast as the clients can; return where to poll them."""
+    """Create tasks as fast as the clients can; return the paths to poll them."""
     local = threading.local()
 
     def create(_: int) -> str:
@@ -36,23 +36,23 @@ def waiting(count: int = 10_000) -> None:
         paths = _create_many(count, "sleep", seconds=1)
         seconds = time.perf_counter() - begin
         client = Client()
-        lateness = []
+        durations = []
         for path in paths:
             entry = client.wait(path)
             created, finished = (datetime.fromisoformat(entry[name]) for name in ("created_at", "finished_at"))
-            lateness.append((finished - created).total_seconds())
-        print(f"{count} async tasks of 1 second, created at {count / seconds:.0f} a second by {_CLIENTS} clients:")
-        print(f"  from create to end: median {statistics.median(lateness):.3f} s, the longest {max(lateness):.3f} s")
+            durations.append((finished - created).total_seconds())
+        print(f"{count} async tasks of 1 second, created at {count / seconds:.0f} per second by {_CLIENTS} clients:")
+        print(f"  from create to end: median {statistics.median(durations):.3f} s, maximum {max(durations):.3f} s")
     with serving() as process:
         _create_many(100, "sleep", seconds=0)
         before = process.memory
         _create_many(count, "sleep", seconds=3600)
         after = process.memory
-        _tell_running("async", count)
-        print(f"  memory for each that waits, its entry included: {(after - before) / count / 1000:.2f} kB")
+        _print_running("async", count)
+        print(f"  memory per waiting task, including its entry: {(after - before) / count / 1000:.2f} kB")
 
 
-def _tell_running(lane: str, count: int) -> None:
+def _print_running(lane: str, count: int) -> None:
     found = re.search(rf'tasks_running\{{lane="{lane}"\}} ([0-9.]+)', Client().ask("GET", "/metrics"))
     print(f"  waiting at the same time: {float(found[1]) if found else 0:.0f} of {count}")
 
@@ -74,8 +74,8 @@ def burst(count: int = 1000, clients: int = 16) -> None:
         completed = sum(client.wait(path)["status"] == "completed" for path in paths)
         seconds = time.perf_counter() - begin
     print(f"{count} creates of kind task by {clients} threads under runserver, each over a new connection:")
-    print(f"  answered within {created:.2f} s, the slowest in {max(times):.0f} ms")
-    print(f"  {completed} completed by {seconds:.2f} s")
+    print(f"  all responses within {created:.2f} s, the slowest in {max(times):.0f} ms")
+    print(f"  {completed} tasks completed within {seconds:.2f} s")
 
 
 def heavy(seconds: float = 15) -> None:
@@ -101,15 +101,15 @@ def heavy(seconds: float = 15) -> None:
             busy = _poll_times(client, path, seconds)
             stop.set()
             counted = sum(feeder.result() for feeder in feeders)
-        print(f"polls, one after the other, idle and with {running} prime-count tasks of 10,000,000 at all times:")
+        print(f"sequential polls, idle and with {running} prime-count tasks of 10,000,000 pending at all times:")
         for name, times in (("idle", idle), ("busy", busy)):
             median, p99 = percentile(times, 50), percentile(times, 99)
             print(f"  {name}: median {median:.2f} ms, p99 {p99:.2f} ms, {len(times)} polls")
-        print(f"  p99 ratio {percentile(busy, 99) / percentile(idle, 99):.2f}; {counted} counts meanwhile")
+        print(f"  p99 ratio {percentile(busy, 99) / percentile(idle, 99):.2f}; {counted} tasks completed meanwhile")
 
 
 def _poll_times(client: Client, path: str, seconds: float) -> list[float]:
-    """Milliseconds of each of the polls that are made in so many seconds, 200 of them a second at most."""
+    """Poll for `seconds`, at most 200 times per second; return the milliseconds of each poll."""
     times = []
     end = time.perf_counter() + seconds
     while (begin := time.perf_counter()) < end:
@@ -122,7 +122,7 @@ def _poll_times(client: Client, path: str, seconds: float) -> list[float]:
 def flat(count: int = 100_000, steps: int = 10) -> None:
     print(f"{count} zero-second tasks, TASK_MAX_ENTRIES=2000:")
     with serving(TASK_MAX_ENTRIES="2000") as process:
-        _create_many(200, "hold")  # until every thread of the pool has started
+        _create_many(200, "block")  # starts every thread of the pool
         for step in range(1, steps + 1):
             for kind, fields in (("nothing", {}), ("sleep", {"seconds": 0})):
                 _create_many(count // steps // 2, kind, **fields)

@@ -1,4 +1,4 @@
-"""Kinds of task that do as little as can be, so that what is measured is the service."""
+"""Kinds of task that do as little as possible, so that the benchmarks measure the service."""
 
 import asyncio
 import time
@@ -19,19 +19,19 @@ async def sleep(job: Job, payload: dict[str, Any]) -> None:
 
 
 def nothing(job: Job, payload: dict[str, Any]) -> None:
-    """Be done at once."""
+    """Return immediately."""
 
 
 def return_name(job: Job, payload: dict[str, Any]) -> dict[str, str]:
     return {"name": job.name}
 
 
-def hold(job: Job, payload: dict[str, Any]) -> None:
-    """Hold a thread for a moment."""
+def block(job: Job, payload: dict[str, Any]) -> None:
+    """Occupy a thread for a moment."""
     time.sleep(0.2)
 
 
 SLEEP = TaskKind(name="sleep", payload=SleepPayload, process=sleep)
-HOLD = TaskKind(name="hold", process=hold)
+BLOCK = TaskKind(name="block", process=block)
 NOTHING = TaskKind(name="nothing", process=nothing)
 RETURN = TaskKind(name="return", process=return_name)

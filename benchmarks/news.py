@@ -1,4 +1,4 @@
-"""How soon a client learns that its task has ended, and what waiting clients cost the others."""
+"""How soon a client learns that its task has ended, and how waiting clients slow down the others."""
 
 import random
 import statistics
@@ -18,33 +18,33 @@ Follow = Callable[[Client, float], float]
 
 
 def news() -> None:
-    """Print how long after the end of its task a client has it, by how it asks, and with how many requests."""
-    ways: list[tuple[str, Follow, int]] = [
+    """Print the delay between the end of a task and its client knowing it, and the number of requests, by method."""
+    methods: list[tuple[str, Follow, int]] = [
         ("waits on the poll", _wait, 4),
         ("waits on the create", _wait_on_create, 4),
-        ("polls each 0.1 s", _poll_each(0.1), 4),
-        ("polls each second", _poll_each(1), 10),
+        ("polls every 0.1 s", _poll_every(0.1), 4),
+        ("polls every second", _poll_every(1), 10),
     ]
     with serving():
-        print(f"from `finished_at` of an async task of 0.5 to 1.5 seconds to its client having it, {_TASKS} tasks:")
-        for name, follow, clients in ways:
-            _notify(name, follow, clients)
+        print(f"time from `finished_at` until the client knows it, {_TASKS} async tasks of 0.5 to 1.5 seconds:")
+        for name, follow, clients in methods:
+            _measure(name, follow, clients)
 
 
-def _notify(name: str, follow: Follow, clients: int) -> None:
+def _measure(name: str, follow: Follow, clients: int) -> None:
     def follow_some(count: int) -> tuple[list[float], int]:
         client = Client()
-        # Each takes its own time, so that polls come at any moment before the end.
-        late = [follow(client, 0.5 + random.random()) * 1000 for _ in range(count)]  # noqa: S311 - no secret
-        return late, client.requests
+        # Random durations, so that polls happen at any moment before the end.
+        delays = [follow(client, 0.5 + random.random()) * 1000 for _ in range(count)]  # noqa: S311 - no secret
+        return delays, client.requests
 
     with ThreadPoolExecutor(clients) as pool:
-        found = list(pool.map(follow_some, [_TASKS // clients] * clients))
-    late = [milliseconds for times, _ in found for milliseconds in times]
-    requests = sum(count for _, count in found) / _TASKS
+        results = list(pool.map(follow_some, [_TASKS // clients] * clients))
+    delays = [milliseconds for times, _ in results for milliseconds in times]
+    requests = sum(count for _, count in results) / _TASKS
     print(
-        f"  {name}: median {statistics.median(late):.1f} ms, p99 {percentile(late, 99):.1f} ms, "
-        f"{requests:.1f} requests a task"
+        f"  {name}: median {statistics.median(delays):.1f} ms, p99 {percentile(delays, 99):.1f} ms, "
+        f"{requests:.1f} requests per task"
     )
 
 
@@ -62,7 +62,7 @@ def _wait_on_create(client: Client, seconds: float) -> float:
     return _since(entry["finished_at"])
 
 
-def _poll_each(interval: float) -> Follow:
+def _poll_every(interval: float) -> Follow:
     def follow(client: Client, seconds: float) -> float:
         path = client.create("sleep", seconds=seconds)
         while (entry := client.ask("GET", path))["status"] == "pending":
@@ -73,7 +73,7 @@ def _poll_each(interval: float) -> Follow:
 
 
 def crowd(seconds: float = 10) -> None:
-    """Print how long polls take without and with many clients that wait meanwhile."""
+    """Print how long polls take alone, and while many other clients wait."""
     with serving():
         path = Client().create("nothing")
         Client().wait(path)
@@ -84,20 +84,20 @@ def crowd(seconds: float = 10) -> None:
             waiting = [pool.submit(lambda path: Client().ask("GET", f"{path}?wait=60"), path) for path in live]
             time.sleep(2)
             beside = _poll(path, seconds)
-            still = sum(not one.done() for one in waiting)
-            ended = sum(one.result()["status"] == "completed" for one in waiting)
-    print(f"polls by {_POLLING} clients, alone and beside {_WAITING} that wait ({still} of them all along):")
+            still_waiting = sum(not request.done() for request in waiting)
+            ended = sum(request.result()["status"] == "completed" for request in waiting)
+    print(f"polls by {_POLLING} clients, alone and beside {_WAITING} that wait ({still_waiting} for the whole time):")
     for name, times in (("alone", alone), ("beside", beside)):
         print(
-            f"  {name}: {len(times) / seconds:.0f} a second, median {statistics.median(times):.2f} ms, "
+            f"  {name}: {len(times) / seconds:.0f} per second, median {statistics.median(times):.2f} ms, "
             f"p99 {percentile(times, 99):.2f} ms"
         )
     print(f"  ratio of the medians {statistics.median(beside) / statistics.median(alone):.2f}; ", end="")
-    print(f"{ended} of {_WAITING} got the end of their task")
+    print(f"{ended} of {_WAITING} clients got the end of their task")
 
 
 def _poll(path: str, seconds: float) -> list[float]:
-    """Milliseconds of each poll that the clients make in so many seconds, one after the other."""
+    """Have all clients poll for `seconds`; return the milliseconds of each poll."""
     end = time.perf_counter() + seconds
     times: list[float] = []
     lock = threading.Lock()

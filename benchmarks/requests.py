@@ -1,8 +1,7 @@
-"""What a create and a poll cost in CPU beside a plain Django function view with the same JSON, in one process.
+"""CPU time of a create and a poll, compared with a plain Django view and a stock REST framework view, in one process.
 
-The peers answer through the same middleware, from the same registry; a stock REST framework view stands in
-between. Rounds of the three alternate, so that whatever else the machine does meets all of them; each figure is
-the median of its rounds.
+The peers use the same middleware and the same registry, and send the same JSON. Rounds of the three alternate, so that
+other load on the machine affects all of them. Each figure is the median of the rounds.
 """
 
 import io
@@ -35,7 +34,7 @@ _ROUNDS, _REQUESTS = 30, 200
 
 class _Idle(ImmediateDispatcher):
     def dispatch(self, entry: TaskEntry) -> None:
-        """Run nothing, so that the requests alone are measured."""
+        """Run nothing, so that only the requests are measured."""
 
 
 def _as_dict(entry: TaskEntry) -> dict[str, Any]:
@@ -127,11 +126,11 @@ urlpatterns = [
 ]
 
 
-def _caller(handler: WSGIHandler, method: str, address: str, expected: str) -> Callable[[], None]:
+def _caller(handler: WSGIHandler, method: str, url_path: str, expected: str) -> Callable[[], None]:
     body = _BODY if method == "POST" else b""
     template = {
         "REQUEST_METHOD": method,
-        "PATH_INFO": address,
+        "PATH_INFO": url_path,
         "QUERY_STRING": "",
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
@@ -150,17 +149,17 @@ def _caller(handler: WSGIHandler, method: str, address: str, expected: str) -> C
         return lambda _data: None
 
     def call() -> None:
-        answer = handler({**template, "wsgi.input": io.BytesIO(body)}, start_response)
-        b"".join(answer)
-        answer.close()
+        response = handler({**template, "wsgi.input": io.BytesIO(body)}, start_response)
+        b"".join(response)
+        response.close()
         if not statuses.pop().startswith(expected):
-            raise RuntimeError(f"{method} {address} did not answer {expected}")
+            raise RuntimeError(f"{method} {url_path} did not return {expected}")
 
     return call
 
 
 def _measure(callers: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Microseconds a request, for each caller."""
+    """Return the microseconds per request of each caller."""
     rounds: dict[str, list[float]] = {name: [] for name in callers}
     for _ in range(_ROUNDS):
         for name, call in callers.items():

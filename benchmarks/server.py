@@ -1,4 +1,4 @@
-"""A real server of the project to measure, and clients of it."""
+"""A real server of the project, and its clients."""
 
 import json
 import os
@@ -27,7 +27,7 @@ _PORT = free_port()
 
 
 class Client:
-    """One kept connection."""
+    """A client with one persistent connection."""
 
     def __init__(self) -> None:
         self._connection = HTTPConnection("127.0.0.1", _PORT, timeout=60)
@@ -58,14 +58,14 @@ class Client:
 
 
 class Process:
-    """What the system says of the process that serves."""
+    """Resources of the process that serves, as the system reports them."""
 
     def __init__(self, pid: int) -> None:
         self._folder = Path(f"/proc/{pid}")
 
     @property
     def memory(self) -> int:
-        """Resident bytes."""
+        """Return the resident memory in bytes."""
         return int((self._folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     @property
@@ -83,11 +83,11 @@ RUNSERVER = ("runserver", "--noreload", str(_PORT))
 
 @contextmanager
 def serving(*command: str, **settings: str) -> Iterator[Process]:
-    """Run `manage.py serve`, or another command of it, until the block ends."""
+    """Run `manage.py serve`, or another command of `manage.py`, until the block ends."""
     with tempfile.TemporaryDirectory() as files:
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "taskproject.settings",
-            "TASK_KINDS": "benchmarks.kinds.SLEEP,benchmarks.kinds.HOLD,benchmarks.kinds.NOTHING",
+            "TASK_KINDS": "benchmarks.kinds.SLEEP,benchmarks.kinds.BLOCK,benchmarks.kinds.NOTHING",
             "TASK_FILES_ROOT": files,
             "TASK_DRAIN_SECONDS": "0",
             **settings,
@@ -99,14 +99,14 @@ def serving(*command: str, **settings: str) -> Iterator[Process]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_until_it_answers()
+            _wait_until_it_responds()
             yield Process(server.pid if command else _worker_of(server))
         finally:
             server.terminate()
             server.wait(30)
 
 
-def _wait_until_it_answers() -> None:
+def _wait_until_it_responds() -> None:
     deadline = time.monotonic() + 30
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The service's own settings, with the peers' addresses beside its own."""
+"""The service's settings, with the URLs of the peers added."""
 
 from taskproject.settings import *  # noqa: F403 - Django settings build on each other so
 

@@ -1,4 +1,4 @@
-"""Hurt a running service, and see whether it keeps its promises: `python -m faults [FAULT ...] [--short]`."""
+"""Inject faults into a running service, and check its promises: `python -m faults [FAULT ...] [--short]`."""
 
 import argparse
 import sys
@@ -31,7 +31,7 @@ _COLUMNS = (
     "slowest start, s",
     "slowest create, s",
 )
-_BROKEN, MISSING = 1, 2
+_VIOLATED, _MISSING = 1, 2
 
 
 def _row(verdict: Verdict) -> tuple[object, ...]:
@@ -43,7 +43,7 @@ def _row(verdict: Verdict) -> tuple[object, ...]:
         len(verdict.ended_twice),
         len(verdict.backwards),
         verdict.restarted,
-        verdict.executed_again,
+        verdict.executed_twice,
         f"{verdict.slowest_takeover:.1f}",
         f"{verdict.slowest_start:.1f}",
         f"{verdict.slowest_create:.2f}",
@@ -55,30 +55,33 @@ def _print_row(cells: tuple[object, ...]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
-    parser.add_argument("fault", nargs="*", metavar="FAULT", help=f"all by default: {', '.join(FAULTS)}")
-    parser.add_argument("--short", action="store_true", help="some seconds each, with fewer kills")
+    parser = argparse.ArgumentParser(
+        prog="python -m faults", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    choices = "\n".join(f"{name:25}{run.__doc__}" for name, run in FAULTS.items())
+    parser.add_argument("fault", nargs="*", metavar="FAULT", help=f"by default all of\n{choices}")
+    parser.add_argument("--short", action="store_true", help="shorter runs, with fewer kills")
     options = parser.parse_args()
     if unknown := set(options.fault) - set(FAULTS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; choose from {', '.join(FAULTS)}")
+        parser.error(f"unknown faults: {', '.join(sorted(unknown))}; choose from {', '.join(FAULTS)}")
     verdicts = []
     for name in options.fault or FAULTS:
         print(f"{name} …", file=sys.stderr, flush=True)
         try:
             verdict = FAULTS[name](short=options.short)
         except Missing as missing:
-            print(f"{name} needs what is not here: {missing}", file=sys.stderr)
-            return MISSING
-        print(f"{name}: journal {verdict.journal}", file=sys.stderr, flush=True)
+            print(f"{name} cannot run: {missing}", file=sys.stderr)
+            return _MISSING
+        print(f"{name}: the journal is {verdict.journal}", file=sys.stderr, flush=True)
         verdicts.append(verdict)
     _print_row(_COLUMNS)
     _print_row(("---",) * len(_COLUMNS))
     for verdict in verdicts:
         _print_row(_row(verdict))
     for verdict in verdicts:
-        for promise, broken in verdict.broken.items():
-            print(f"\n{verdict.fault}: {promise}, see {verdict.journal}:", *broken[:20], sep="\n  ")
-    return _BROKEN if any(verdict.broken for verdict in verdicts) else 0
+        for violation, cases in verdict.violations.items():
+            print(f"\n{verdict.fault}: {violation}, see {verdict.journal}:", *cases[:20], sep="\n  ")
+    return _VIOLATED if any(verdict.violations for verdict in verdicts) else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A client that sends a create again until it is answered, to whichever server does."""
+"""A client that repeats a create until one of the servers responds."""
 
 import json
 import time
@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 
 from faults.journal import Journal
 
-_AGAIN_SECONDS = 0.2
-_GIVE_UP_SECONDS = 120
-# A server that is there, and does not answer, is given up sooner than the test.
-_TIMEOUT_SECONDS = 30
+_RETRY_SECONDS = 0.2
+_CREATE_TIMEOUT_SECONDS = 120
+# Shorter than the timeout of a create, so that a server that does not respond is abandoned for another one.
+_REQUEST_TIMEOUT_SECONDS = 30
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     http: int
     entry: dict[str, Any]
 
 
 class Client:
-    """Asks each server in turn, over a new connection each time, since a kept one would break with its server."""
+    """Sends requests to the servers in turn, each over a new connection, since a kill breaks open connections."""
 
     def __init__(self, ports: list[int], journal: Journal) -> None:
         self._ports = ports
@@ -29,23 +29,23 @@ class Client:
         self._journal = journal
 
     def create(self, name: str, steps: int) -> str | None:
-        """The id of a new task; None where no server would take it."""
+        """Create a task and return its id; None if no server accepted it in time."""
         body = json.dumps({"name": name, "steps": steps})
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
-        deadline = time.monotonic() + _GIVE_UP_SECONDS
+        deadline = time.monotonic() + _CREATE_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            answer = self._ask("create", "POST", "/create-steps", body, headers)
-            if answer.http == 201:
-                return str(answer.entry["id"])
-            time.sleep(_AGAIN_SECONDS)
+            response = self._request("create", "POST", "/create-steps", body, headers)
+            if response.http == 201:
+                return str(response.entry["id"])
+            time.sleep(_RETRY_SECONDS)
         return None
 
-    def poll(self, task_id: str) -> Answer:
-        return self._ask("poll", "GET", f"/poll-steps/{task_id}")
+    def poll(self, task_id: str) -> Response:
+        return self._request("poll", "GET", f"/poll-steps/{task_id}")
 
-    def _ask(self, what: str, method: str, path: str, body: str | None = None, headers: Any = None) -> Answer:
+    def _request(self, event: str, method: str, path: str, body: str | None = None, headers: Any = None) -> Response:
         port = self._ports[next(self._turn) % len(self._ports)]
-        connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+        connection = HTTPConnection("127.0.0.1", port, timeout=_REQUEST_TIMEOUT_SECONDS)
         began = time.monotonic()
         http = 0
         entry: dict[str, Any] = {}
@@ -59,7 +59,7 @@ class Client:
             pass
         finally:
             connection.close()
-        if what == "poll" and http in {404, 410}:
+        if event == "poll" and http in {404, 410}:
             entry = {"id": path.rpartition("/")[2]}
-        self._journal.answered(what, http, time.monotonic() - began, entry if http < 500 else {})
-        return Answer(http, entry)
+        self._journal.responded(event, http, time.monotonic() - began, entry if http < 500 else {})
+        return Response(http, entry)

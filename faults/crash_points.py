@@ -1,7 +1,7 @@
-"""Deaths at crash points: a process kills itself where one step is done and the next is not, once for each task.
+"""Crash points: a process kills itself between two steps of a task, once per task.
 
-The name of a task says at which crash point, so that the service needs no hooks: the crash points are around the
-registry, which is a setting, and around Celery's own signals.
+The name of a task selects its crash point. The service needs no hooks: the crash points wrap the registry, which is a
+setting, and use the signals of Celery.
 """
 
 import os
@@ -27,7 +27,7 @@ _BATCH_SECONDS = 0.05
 
 
 class CrashPointRegistry(DatabaseRegistry):
-    """The service's own, except for the tasks that are named after a crash point."""
+    """The database registry of the service, with crash points for the tasks that are named after one."""
 
     def add(self, entry: TaskEntry) -> TaskEntry:
         stored = super().add(entry)
@@ -35,13 +35,13 @@ class CrashPointRegistry(DatabaseRegistry):
         return stored
 
     def change(self, task_id: UUID, transition: Transition, seen: TaskEntry | None = None) -> TaskEntry:
-        def watched(entry: TaskEntry) -> TaskEntry:
+        def with_crash_point(entry: TaskEntry) -> TaskEntry:
             changed = transition(entry)
             if changed.ended:
                 _die(UNFINISHED, changed)
             return changed
 
-        changed = super().change(task_id, watched, seen)
+        changed = super().change(task_id, with_crash_point, seen)
         if changed.ended:
             _die(FINISHED, changed)
         return changed
@@ -54,7 +54,7 @@ def _before_publish(headers: dict[str, Any], **_: Any) -> None:
 
 @after_task_publish.connect
 def _after_publish(headers: dict[str, Any], **_: Any) -> None:
-    # The signal comes before the message goes out, with all of its batch.
+    # Celery sends the signal before the message leaves with its batch.
     Timer(_BATCH_SECONDS, lambda: _die(PUBLISHED, get_registry().get(UUID(headers["id"])))).start()
 
 

@@ -1,4 +1,4 @@
-"""The service's processes: groups that are killed and stopped as a whole, or a child alone, and started again."""
+"""Process groups of the service: to kill or stop as a whole, to kill one child of, and to restart."""
 
 import os
 import random
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from faults.journal import Journal
 
-_LOOK_SECONDS = 0.1
+_CHECK_SECONDS = 0.1
 _START_SECONDS = 30
 
 
 class Group:
-    """A process and all that it starts, in a process group of their own."""
+    """A process and all its descendants, in their own process group."""
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class Group:
 
     @property
     def children(self) -> list[int]:
-        """Those that work for the first process: all its children but Python's own helper."""
+        """Return the children of the first process, except Python's resource tracker."""
         main = self._process.pid
         return [pid for pid, (parent, _) in _processes().items() if parent == main and not _is_tracker(pid)]
 
@@ -56,15 +56,15 @@ class Group:
 
 
 class Fleet:
-    """Groups that are started again whenever they end, as a process manager does."""
+    """Restarts each group that ends, as a process manager does."""
 
     def __init__(self, journal: Journal) -> None:
         self.groups: list[Group] = []
         self._journal = journal
         self._lock = threading.Lock()
         self._is_over = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, daemon=True)
-        self._keeper.start()
+        self._restarter = threading.Thread(target=self._restart_ended, daemon=True)
+        self._restarter.start()
 
     def add(self, group: Group) -> Group:
         with self._lock:
@@ -72,10 +72,10 @@ class Fleet:
         return group
 
     def kill(self, group: Group, *, child: bool = False) -> None:
-        """Kill the group, or one of its children, once there is one; the journal has who died, and when."""
+        """Kill the group, or one of its children; wait until it has one, and note the kill in the journal."""
         wait_until(lambda: group.children, _START_SECONDS)
         with self._lock:
-            pids = [random.choice(group.children or group.pids)] if child else group.pids  # noqa: S311 - any will do
+            pids = [random.choice(group.children or group.pids)] if child else group.pids  # noqa: S311 - not for security
             for pid in pids:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -83,12 +83,12 @@ class Fleet:
 
     def close(self) -> None:
         self._is_over.set()
-        self._keeper.join()
+        self._restarter.join()
         for group in self.groups:
             group.end()
 
-    def _keep(self) -> None:
-        while not self._is_over.wait(_LOOK_SECONDS):
+    def _restart_ended(self) -> None:
+        while not self._is_over.wait(_CHECK_SECONDS):
             with self._lock:
                 for group in self.groups:
                     if group.has_ended:
@@ -97,7 +97,7 @@ class Fleet:
 
 
 def _processes() -> dict[int, tuple[int, int]]:
-    """The parent and the group of each process."""
+    """Return the parent and the group of each process."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():

@@ -1,4 +1,4 @@
-"""The outside journal: what the client was told, a line of JSON for each answer, kept apart from the service."""
+"""The journal outside the service: a line of JSON for each response that the client got."""
 
 import json
 import threading
@@ -6,23 +6,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-_TOLD = ("id", "status", "version", "attempt", "started_at", "finished_at")
+_FIELDS = ("id", "status", "version", "attempt", "started_at", "finished_at")
 
 
 class Journal:
-    """Lines are only ever appended. Those of one task are in the order in which the client learned them."""
+    """A file of lines that are only appended. The lines of one task are in the order of their responses."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._file = path.open("a", buffering=1)
 
-    def answered(self, what: str, http: int, seconds: float, entry: dict[str, Any]) -> None:
-        """Note an answer; `http` is 0 where none came."""
-        self._write({"what": what, "http": http, "seconds": round(seconds, 4)} | {k: entry.get(k) for k in _TOLD})
+    def responded(self, event: str, http: int, seconds: float, entry: dict[str, Any]) -> None:
+        """Note a response; `http` is 0 if there was none."""
+        self._write({"event": event, "http": http, "seconds": round(seconds, 4)} | {k: entry.get(k) for k in _FIELDS})
 
-    def killed(self, what: str, pids: list[int]) -> None:
-        self._write({"what": "kill", "killed": what, "pids": pids})
+    def killed(self, target: str, pids: list[int]) -> None:
+        self._write({"event": "kill", "killed": target, "pids": pids})
 
     def close(self) -> None:
         self._file.close()

@@ -1,4 +1,4 @@
-"""kill-web, kill-worker, kill-both: processes are killed under load, again and again, and started again."""
+"""kill-web, kill-worker, kill-both: processes are repeatedly killed and restarted under load."""
 
 import time
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from faults.groups import Group
 from faults.scene import LEASE_SECONDS, Scene, scene
 from faults.services import REDIS_URL
 
-# What dies with its process is published again after 15 seconds, then twice as late each time.
+# A message that is lost with its process is published again after 15 seconds, then after twice as long each time.
 _END_SECONDS = 120
 
 
@@ -21,14 +21,14 @@ class _Pace:
 
 
 def kill_web(*, short: bool) -> Verdict:
-    """Servers that do the work in threads: in turn all of one dies, and only its process that serves."""
+    """Servers that run tasks in threads are killed, alternately as a whole and only the process that serves."""
     with scene("kill-web", short=short) as where:
         targets = [where.web(), where.web()]
         return _kill(where, "kill-web", [targets], _Pace(3 if short else 40, 2, 25))
 
 
 def kill_worker(*, short: bool) -> Verdict:
-    """Celery workers: in turn all of one dies, and only one of its children."""
+    """Celery workers are killed, alternately as a whole and only one child process."""
     with scene("kill-worker", short=short, broker=REDIS_URL) as where:
         where.web()
         targets = [where.worker(), where.worker()]
@@ -36,7 +36,7 @@ def kill_worker(*, short: bool) -> Verdict:
 
 
 def kill_both(*, short: bool) -> Verdict:
-    """Servers and Celery workers at once."""
+    """Servers and Celery workers are killed at the same time."""
     with scene("kill-both", short=short, broker=REDIS_URL) as where:
         webs = [where.web(), where.web()]
         workers = [where.worker(), where.worker()]
@@ -44,14 +44,14 @@ def kill_both(*, short: bool) -> Verdict:
 
 
 def _kill(where: Scene, fault: str, targets: list[list[Group]], pace: _Pace) -> Verdict:
-    """Each round kills one of each list."""
+    """Kill one group of each list in every round, then check the run."""
     where.wait()
     turns = [cycle(groups) for groups in targets]
     with where.load(["load"] * round(pace.rounds * pace.seconds * pace.per_second), per_second=pace.per_second) as load:
         for number in range(pace.rounds):
             time.sleep(pace.seconds)
             for turn in turns:
-                # Two groups, and two ways to die: each group dies in both.
+                # Alternate so that each of the two groups is killed both as a whole and by one child.
                 where.fleet.kill(next(turn), child=number % 4 in {1, 2})
         load.finish(_END_SECONDS)
     return check(fault, where.journal.path, where.effects, LEASE_SECONDS)

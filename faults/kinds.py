@@ -1,4 +1,4 @@
-"""The load's kind: it takes small steps, and leaves lines in a file that show each attempt there was."""
+"""The kind of the load: it runs small steps, and notes each attempt in the file of effects."""
 
 import time
 from contextlib import suppress
@@ -18,17 +18,17 @@ class StepsPayload(TaskPayload):
     steps = serializers.IntegerField(min_value=1, max_value=1000)
 
 
-def take_steps(job: Job, payload: dict[str, Any]) -> int:
+def run_steps(job: Job, payload: dict[str, Any]) -> int:
     note("began", str(job.id), job.attempt)
     steps: int = payload["steps"]
     for step in range(1, steps + 1):
         time.sleep(_STEP_SECONDS)
-        # It goes on even where its attempt is over, as careless code does, so that ends come too late.
+        # Continue after the attempt is over, as careless code does, so that some ends are reported too late.
         with suppress(TaskError):
             job.progress(100 * step // steps)
     note("done", str(job.id), job.attempt)
     return steps
 
 
-# Each kill uses up an attempt of what it hits, and a fault kills far oftener than anybody's machines would.
-STEPS = TaskKind(name="steps", payload=StepsPayload, process=take_steps, max_attempts=1000)
+# Each kill uses up an attempt of each task it hits, and a fault kills far more often than real machines fail.
+STEPS = TaskKind(name="steps", payload=StepsPayload, process=run_steps, max_attempts=1000)

@@ -1,4 +1,4 @@
-"""A steady load: tasks are created at a pace, and each is polled until it has ended."""
+"""A steady load: tasks are created at a constant rate, and each is polled until it has ended."""
 
 import queue
 import random
@@ -18,9 +18,9 @@ _POLL_SECONDS = 0.3
 
 
 class Load:
-    """From the beginning of the block on; `finish` waits for the end of all of it.
+    """Creates and polls tasks from the beginning of the block; `finish` waits for the end of all tasks.
 
-    One thread at a time polls a task, so that its answers have an order.
+    Only one thread at a time polls a task, so that the responses are in order.
     """
 
     def __init__(self, client: Client, names: Sequence[str], *, per_second: float, steps: tuple[int, int]) -> None:
@@ -49,7 +49,7 @@ class Load:
         self._bar.close()
 
     def finish(self, within: float) -> None:
-        """Wait until all tasks have been created and have ended, but not for ever; then look at each end once more."""
+        """Wait until all tasks are created, and at most `within` seconds until all have ended; then poll each again."""
         for thread in self._creators:
             thread.join()
         self.wait_for_ends(within)
@@ -60,21 +60,21 @@ class Load:
             self._client.poll(task_id)
 
     def wait_for_ends(self, within: float) -> None:
-        """Wait until what has been created by now has ended."""
+        """Wait at most `within` seconds until all tasks created so far have ended."""
         deadline = time.monotonic() + within
         while len(self.ended) < len(self.ids) and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def _create(self) -> None:
-        due = time.monotonic() + random.uniform(0, self._pause)  # noqa: S311 - so that they take turns
+        run_at = time.monotonic() + random.uniform(0, self._pause)  # noqa: S311 - spreads the threads over time
         while True:
-            time.sleep(max(due - time.monotonic(), 0))
-            due += self._pause
+            time.sleep(max(run_at - time.monotonic(), 0))
+            run_at += self._pause
             try:
                 name = self._names.popleft()
             except IndexError:
                 return
-            task_id = self._client.create(name, random.randint(*self._steps))  # noqa: S311 - any will do
+            task_id = self._client.create(name, random.randint(*self._steps))  # noqa: S311 - not for security
             if task_id is not None:
                 self.ids.append(task_id)
                 self._pending.put((time.monotonic() + _POLL_SECONDS, task_id))
@@ -82,13 +82,13 @@ class Load:
     def _poll(self) -> None:
         while not self._is_over.is_set():
             try:
-                due, task_id = self._pending.get(timeout=0.1)
+                run_at, task_id = self._pending.get(timeout=0.1)
             except queue.Empty:
                 continue
-            self._is_over.wait(max(due - time.monotonic(), 0))
-            answer = self._client.poll(task_id)
-            if answer.http == 200 and answer.entry["status"] != "pending":
-                self.ended[task_id] = answer.entry
+            self._is_over.wait(max(run_at - time.monotonic(), 0))
+            response = self._client.poll(task_id)
+            if response.http == 200 and response.entry["status"] != "pending":
+                self.ended[task_id] = response.entry
                 self._bar.update()
             else:
                 self._pending.put((time.monotonic() + _POLL_SECONDS, task_id))

@@ -1,4 +1,4 @@
-"""broker-down, database-restart: what the service needs goes away under load, and comes back."""
+"""broker-down, database-restart: the broker or the database fails under load, and recovers."""
 
 import time
 from contextlib import closing
@@ -14,14 +14,14 @@ _SLOWEST_CREATE_SECONDS = 2
 
 
 def broker_down(*, short: bool) -> Verdict:
-    """Redis dies with all messages, and is back; then it hangs, and goes on. No create is held up by that."""
+    """Redis is killed with all its messages and restarted, then hangs and continues; no create may be delayed."""
     seconds = 5 if short else 30
     with closing(OwnRedis()) as redis, scene("broker-down", short=short, broker=redis.url) as where:
         where.web()
         where.worker()
         where.wait()
         with where.load(["load"] * _PER_SECOND * (2 * seconds + 2 * _BETWEEN_SECONDS), per_second=_PER_SECOND) as load:
-            for down, up in ((redis.stop, redis.start), (redis.hang, redis.go_on)):
+            for down, up in ((redis.stop, redis.start), (redis.hang, redis.resume)):
                 time.sleep(_BETWEEN_SECONDS)
                 where.journal.killed(down.__name__, [])
                 down()
@@ -35,12 +35,12 @@ def broker_down(*, short: bool) -> Verdict:
 
 
 def database_restart(*, short: bool) -> Verdict:
-    """PostgreSQL is restarted as after a crash, while servers do the work in threads."""
+    """PostgreSQL restarts as after a crash, while servers run tasks in threads."""
     return _restart("database-restart", "", short=short)
 
 
 def database_restart_celery(*, short: bool) -> Verdict:
-    """The same, while Celery workers do it."""
+    """PostgreSQL restarts as after a crash, while Celery workers run the tasks."""
     return _restart("database-restart-celery", REDIS_URL, short=short)
 
 

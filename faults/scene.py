@@ -1,4 +1,4 @@
-"""Where a fault happens: a database, perhaps a broker, the service's processes, and a journal of what they answered."""
+"""The scene of a fault: a database, an optional broker, the processes of the service, and a journal of responses."""
 
 import os
 import subprocess
@@ -18,11 +18,21 @@ LEASE_SECONDS = 2
 _SHORT_REDELIVERY_SECONDS = 3
 _PROJECT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 60
-_OWN = ("TASK_", "DJANGO_", "CELERY_", "PYTEST_", "COVERAGE_", "DATABASE_URL", "DEBUG", "SECRET_KEY", "ALLOWED_HOSTS")
+_REMOVED_VARIABLES = (
+    "TASK_",
+    "DJANGO_",
+    "CELERY_",
+    "PYTEST_",
+    "COVERAGE_",
+    "DATABASE_URL",
+    "DEBUG",
+    "SECRET_KEY",
+    "ALLOWED_HOSTS",
+)
 
 
 class Scene:
-    """Processes of the service over one database and one broker."""
+    """Processes of the service with one database and one broker."""
 
     def __init__(self, fault: str, database: str, broker: str, queue: str, *, short: bool) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"faults-{fault}-"))
@@ -32,7 +42,9 @@ class Scene:
         self._ports: list[int] = []
         died = self.folder / "died"
         died.mkdir()
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)} | {
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_VARIABLES)
+        } | {
             "DJANGO_SETTINGS_MODULE": "faults.settings",
             "DATABASE_URL": database,
             "CELERY_BROKER_URL": broker,
@@ -52,7 +64,7 @@ class Scene:
         )
 
     def web(self) -> Group:
-        """A server; `wait` waits until it answers."""
+        """Start a server; `wait` waits until it responds."""
         port = services.free_port()
         self._ports.append(port)
         return self._group(f"web-{port}", "manage.py", "serve", "--port", str(port))
@@ -64,18 +76,18 @@ class Scene:
         )
 
     def wait(self) -> None:
-        """Wait until the servers answer, and a first task has ended."""
+        """Wait until the servers respond and the first tasks have ended."""
         with self.load(["first"] * 2 * len(self._ports), per_second=10, steps=(1, 1)) as load:
             load.finish(_START_SECONDS)
         if len(load.ended) < len(load.ids):
-            raise TimeoutError(f"The service did not start; its logs are in {self.folder}")
+            raise TimeoutError(f"The service did not start. Its logs are in {self.folder}.")
 
     @property
     def client(self) -> Client:
         return Client(self._ports, self.journal)
 
     def load(self, names: Sequence[str], *, per_second: float, steps: tuple[int, int] = (1, 6)) -> Load:
-        """A load of a task of each name, of 50 to 300 milliseconds."""
+        """Return a load with a task of each name; by default a task runs for 50 to 300 milliseconds."""
         return Load(self.client, names, per_second=per_second, steps=steps)
 
     def close(self) -> None:
@@ -89,12 +101,12 @@ class Scene:
 
 @contextmanager
 def scene(fault: str, *, short: bool, database: str = "", broker: str = "") -> Iterator[Scene]:
-    """A scene over a new database at `database`; without `broker` the work is done in threads. Raises Missing."""
+    """Yield a scene with a new database at `database`; without `broker` tasks run in threads. Raises Missing."""
     with ExitStack() as stack:
         url = stack.enter_context(services.database(database or services.DATABASE_URL))
         queue = f"faults-{url.rpartition('_')[2]}"
         if broker:
             stack.enter_context(services.queue_at(broker, queue))
-        made = Scene(fault, url, broker, queue, short=short)
-        stack.callback(made.close)
-        yield made
+        created = Scene(fault, url, broker, queue, short=short)
+        stack.callback(created.close)
+        yield created

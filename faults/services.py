@@ -1,4 +1,4 @@
-"""What the service needs around it: a database and a broker that others share, and ones of our own to hurt."""
+"""Databases and brokers for the service: shared ones, and private ones that a fault may stop."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ _START_SECONDS = 30
 
 
 class Missing(Exception):
-    """A service or a program that a fault needs is not here."""
+    """A service or a program that a fault needs is missing."""
 
 
 def free_port() -> int:
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @contextmanager
 def database(server: str = DATABASE_URL) -> Iterator[str]:
-    """The URL of a new database on that server. Raises Missing."""
+    """Create a database on that server, and yield its URL. Raises Missing."""
     name = f"faults_{uuid.uuid4().hex[:8]}"
     maintenance = urlsplit(server)._replace(path="/postgres").geturl()
     try:
@@ -54,7 +54,7 @@ def database(server: str = DATABASE_URL) -> Iterator[str]:
 
 @contextmanager
 def queue_at(broker: str, queue: str) -> Iterator[None]:
-    """Has a queue of that name at the broker, and leaves none. Raises Missing."""
+    """Check that the broker can be reached, and delete the queue of that name at the end. Raises Missing."""
     try:
         with _connection(broker) as connection:
             connection.ensure_connection(max_retries=1, timeout=3)
@@ -63,18 +63,18 @@ def queue_at(broker: str, queue: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Nothing of a broker that is gone has to be tidied.
+        # A broker that is gone needs no cleanup.
         with suppress(Exception), _connection(broker) as connection:
             connection.default_channel.queue_delete(queue)
 
 
 class OwnRedis:
-    """A Redis that keeps nothing on disk, so that a stop loses every message."""
+    """A private Redis that stores nothing on disk, so that a stop loses every message."""
 
     def __init__(self) -> None:
         program = shutil.which("redis-server")
         if program is None:
-            raise Missing("redis-server is not in PATH")
+            raise Missing("redis-server is not in PATH.")
         self._port = free_port()
         self._command = [program, "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.url = f"redis://127.0.0.1:{self._port}/0"
@@ -94,20 +94,20 @@ class OwnRedis:
     def hang(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
 
 class OwnPostgres:
-    """A cluster in a temporary folder, as safe against a crash as PostgreSQL is by default."""
+    """A private PostgreSQL cluster in a temporary folder, with the default settings for durability."""
 
     def __init__(self) -> None:
         found = shutil.which("pg_ctl") or max(map(str, Path("/usr/lib/postgresql").glob("*/bin/pg_ctl")), default=None)
         if found is None:
-            raise Missing("pg_ctl is neither in PATH nor in /usr/lib/postgresql")
+            raise Missing("pg_ctl is neither in PATH nor in /usr/lib/postgresql.")
         self._programs = Path(found).parent
         self._folder = Path(tempfile.mkdtemp(prefix="faults-postgresql-"))
-        # PostgreSQL does not run as root.
+        # PostgreSQL refuses to run as root.
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         if self._as_user:
             shutil.chown(self._folder, "postgres")
@@ -118,7 +118,7 @@ class OwnPostgres:
         self._run("pg_ctl", "-w", "-o", self._options, "-l", str(self._folder / "log"), "start")
 
     def restart(self) -> None:
-        """Every connection breaks, and the database recovers from its log."""
+        """Break every connection, and let the database recover from its log."""
         self._run("pg_ctl", "-w", "-m", "immediate", "-o", self._options, "-l", str(self._folder / "log"), "restart")
 
     def close(self) -> None:
@@ -142,5 +142,5 @@ def _listens(port: int) -> bool:
 
 
 def _connection(broker: str) -> Any:
-    # A broker that hangs must not hold up what comes after a fault.
+    # A broker that hangs must not block the cleanup after a fault.
     return Connection(broker, connect_timeout=3)

@@ -1,4 +1,4 @@
-"""stopped-worker: a worker sleeps past its lease, loses its tasks to another, and wakes up in the middle of them."""
+"""stopped-worker: a worker is stopped past its lease, another takes over its tasks, and the first one continues."""
 
 import signal
 import time
@@ -14,7 +14,7 @@ _AWAKE_SECONDS = 4
 
 
 def stopped_worker(*, short: bool) -> Verdict:
-    """What the worker reports when it wakes changes nothing: the ends that others made stay as they are."""
+    """A worker is stopped past its lease and then continued; its late reports must change nothing."""
     changed: list[str] = []
     in_the_middle = 0
     with scene("stopped-worker", short=short, broker=REDIS_URL) as where:
@@ -23,7 +23,7 @@ def stopped_worker(*, short: bool) -> Verdict:
         where.wait()
         for number in range(1 if short else 6):
             worker = workers[number % 2]
-            # Each takes one to two seconds, so that the worker is in the middle of some.
+            # Each task runs for one to two seconds, so that the worker is in the middle of some.
             with where.load(["load"] * _TASKS, per_second=2 * _TASKS, steps=(20, 40)) as load:
                 time.sleep(1)
                 pids = worker.pids
@@ -37,10 +37,12 @@ def stopped_worker(*, short: bool) -> Verdict:
                 time.sleep(_AWAKE_SECONDS)
                 load.finish(_END_SECONDS)
             changed += [task_id for task_id, entry in before.items() if where.client.poll(task_id).entry != entry]
-            left = [line for line in read_lines(where.effects) if line["pid"] in pids]
-            begun = {(line["id"], line["attempt"]) for line in left if line["what"] == "began" and line["at"] < stopped}
-            done = {(line["id"], line["attempt"]) for line in left if line["what"] == "done" and line["at"] < woken}
-            in_the_middle += len(begun - done)
+            noted = [line for line in read_lines(where.effects) if line["pid"] in pids]
+            began = {
+                (line["id"], line["attempt"]) for line in noted if line["event"] == "began" and line["at"] < stopped
+            }
+            done = {(line["id"], line["attempt"]) for line in noted if line["event"] == "done" and line["at"] < woken}
+            in_the_middle += len(began - done)
         verdict = check("stopped-worker", where.journal.path, where.effects, LEASE_SECONDS)
     verdict.other += [f"{task_id} was changed by a late report" for task_id in changed]
     if not in_the_middle:

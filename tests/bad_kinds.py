@@ -1,5 +1,5 @@
-"""A kind that takes another one's name."""
+"""A kind with the name of another kind."""
 
 from tasks.kinds.base import TaskKind
 
-TAKEN = TaskKind(name="task", process=print)
+DUPLICATE = TaskKind(name="task", process=print)

@@ -56,9 +56,9 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     get_registry.reset()
     get_dispatcher.reset()
     get_waiter_limit.reset()
-    modes.let_worker_hear_of_cancels()
-    yield
-    kinds.gate.set()
+    with modes.fresh_worker():
+        yield
+        kinds.gate.set()
     get_dispatcher().drain(timeout=0)
     get_registry().close()
     wait_for(lambda: get_waiter_limit().in_use == 0)  # no waiter is left over, whatever happened

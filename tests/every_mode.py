@@ -42,7 +42,7 @@ _OF_NO_MODE = [
             "databases",
             "dispatcher",
             "entry",
-            "gateway",
+            "rsgi",
             "page",
             "peers",
             "readme",

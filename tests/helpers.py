@@ -17,21 +17,21 @@ from tasks.waiting import get_waiter_limit
 T = TypeVar("T")
 
 PROJECT = Path(__file__).resolve().parent.parent
-# What a browser sends as `Accept` for a page.
+# The `Accept` header of a browser that loads a page.
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 def wait_for(look: Callable[[], T], timeout: float = 15) -> T:
-    """Look again and again until something true is seen, and return that."""
+    """Call `look` until it returns something true, and return that."""
     deadline = time.monotonic() + timeout
     while not (seen := look()):
-        assert time.monotonic() < deadline, "It did not come."
+        assert time.monotonic() < deadline, "It did not happen in time."
         time.sleep(0.002)
     return seen
 
 
 class Api:
-    """A client of the service, as short to write as a test wants it."""
+    """A client of the service, with short calls for tests."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -66,7 +66,7 @@ class Api:
 
 
 def assert_problem(answer: Any, status: int, hint: str = "") -> dict[str, Any]:
-    """Check that it is an answer of RFC 9457 with this status and a sentence that holds `hint`; return its members."""
+    """Check that it is a problem of RFC 9457 with this status and a detail that contains `hint`; return its members."""
     assert answer.status_code == status, answer.content
     assert answer["Content-Type"] == "application/problem+json"
     problem: dict[str, Any] = answer.json()
@@ -80,32 +80,32 @@ def assert_problem(answer: Any, status: int, hint: str = "") -> dict[str, Any]:
 
 
 def stored() -> dict[UUID, TaskEntry]:
-    """Every entry that there is, to tell whether a request left something behind."""
+    """Return all entries, so that a test can check what a request has stored."""
     return {entry.id: entry for entry in get_registry().page(1_000_000)}
 
 
 def read(answer: Any) -> bytes:
-    """The whole body of an answer that is sent as a stream; its file is closed."""
+    """Return the whole body of a streamed response, and close its file."""
     body = b"".join(answer.streaming_content)
     answer.close()
     return body
 
 
 def lack(what: str) -> NoReturn:
-    """Skip the test for want of that; with REQUIRE_SERVICES=1 it fails."""
+    """Skip the test because something is missing; with REQUIRE_SERVICES=1 fail it."""
     if os.environ.get("REQUIRE_SERVICES") == "1":
         pytest.fail(what)
     pytest.skip(what)
 
 
 def needs(module: str) -> None:
-    """Skip the tests of the calling module where that package is missing; with REQUIRE_SERVICES=1 they fail."""
+    """Skip the tests of the calling module if that package is missing; with REQUIRE_SERVICES=1 they fail."""
     if importlib.util.find_spec(module) is None and os.environ.get("REQUIRE_SERVICES") != "1":
         pytest.skip(f"{module} is missing: pip install -r requirements-dev.txt", allow_module_level=True)
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
-    """The environment of a process of the service: this one's, without its own settings, and with `settings`."""
+    """Return this process's environment without the settings of the service, but with `settings`."""
     own = (
         "TASK_",
         "DJANGO_",
@@ -121,17 +121,17 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 
 def wait_for_waiters(count: int) -> None:
-    """Wait until so many requests wait for news."""
+    """Wait until exactly `count` requests wait for changes."""
     wait_for(lambda: get_waiter_limit().in_use == count)
 
 
 class Page(HTMLParser):
-    """A page as a browser takes it: the addresses it names, and the fields of its forms."""
+    """A page as a browser reads it: the URLs it refers to, and the fields of its forms."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.text = html
-        self.addresses: list[str] = []
+        self.urls: list[str] = []
         self.loaded: list[str] = []
         self.fields: dict[str, dict[str, str]] = {}
         self.forms: list[dict[str, str]] = []
@@ -139,10 +139,10 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
-        named = [attributes[name] for name in ("src", "href", "action") if name in attributes]
-        self.addresses += named
+        urls = [attributes[name] for name in ("src", "href", "action") if name in attributes]
+        self.urls += urls
         if tag in {"script", "link", "img"}:
-            self.loaded += named
+            self.loaded += urls
         if tag == "form":
             self.forms.append(attributes)
         if tag in {"input", "textarea", "select"} and "name" in attributes:
@@ -150,10 +150,10 @@ class Page(HTMLParser):
 
 
 def assert_stands_alone(page: Page, client: Client) -> None:
-    """Check that the page names no address of another server, and that what it loads is there."""
-    assert [address for address in page.addresses if "//" in address] == []
+    """Check that the page refers to no other server, and that everything it loads exists."""
+    assert [url for url in page.urls if "//" in url] == []
     assert page.loaded
-    for address in page.loaded:
-        answer: Any = client.get(address)
-        assert answer.status_code == 200, address
-        assert read(answer), address
+    for url in page.loaded:
+        answer: Any = client.get(url)
+        assert answer.status_code == 200, url
+        assert read(answer), url

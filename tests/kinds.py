@@ -1,4 +1,4 @@
-"""Kinds of task that do what a test asks of them."""
+"""Kinds of task for the tests."""
 
 import threading
 import time
@@ -10,9 +10,9 @@ from rest_framework import serializers
 from tasks.job import Job
 from tasks.kinds.base import TaskKind, TaskPayload
 
-# A `gate` or `filing` task runs until the test opens this.
+# A `gate` or `filing` task runs until the test sets this.
 gate = threading.Event()
-# What a coroutine opens when it has cleaned up.
+# A coroutine sets this when it has cleaned up.
 tidied = threading.Event()
 
 BROKEN_RESULTS: dict[str, Any] = {
@@ -20,7 +20,7 @@ BROKEN_RESULTS: dict[str, Any] = {
     "not a number": [float("nan")],
     "infinity": {"x": float("inf")},
     "a number past 64 bits": 2**70,
-    "a key that is no string": {1: "one"},
+    "a key that is not a string": {1: "one"},
     "bytes": b"raw",
     "a lone surrogate": "\ud800",
 }
@@ -41,8 +41,8 @@ class BrokenPayload(TaskPayload):
     how = serializers.CharField()
 
 
-class HeldPayload(TaskPayload):
-    """Its validation waits until there is a file `go` in the folder, and leaves one, `begun`, to say so."""
+class BlockedPayload(TaskPayload):
+    """Validation creates the file `begun` in the folder, then blocks until there is a file `go`."""
 
     folder = serializers.CharField()
 
@@ -84,5 +84,5 @@ def break_down(job: Job, payload: dict[str, Any]) -> Any:
 GATE = TaskKind(name="gate", process=wait_at_gate)
 FILING = TaskKind(name="filing", payload=FilingPayload, process=file_then_wait)
 ECHO = TaskKind(name="echo", payload=EchoPayload, process=echo)
-HELD = TaskKind(name="held", payload=HeldPayload, process=echo)
+BLOCKED = TaskKind(name="blocked", payload=BlockedPayload, process=echo)
 BROKEN = TaskKind(name="broken", payload=BrokenPayload, process=break_down)

@@ -1,4 +1,4 @@
-"""One kind of task that does what its payload says, on each lane and with each option."""
+"""Kinds of task that do what their payload says: one for each lane and option."""
 
 import asyncio
 import os
@@ -22,8 +22,8 @@ class DoPayload(TaskPayload):
     times = serializers.IntegerField(default=0)
 
 
-def _act(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901, PLR0912 - a list of what a test may ask for
-    """What needs no waiting, and so is the same in a function and in a coroutine."""
+def _act(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901, PLR0912 - a list of the actions
+    """Do an action that needs no waiting, and so is the same in a function and in a coroutine."""
     match payload["do"]:
         case "return":
             return job.attempt
@@ -51,24 +51,24 @@ def _act(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901, PLR0912 - a l
             raise SystemExit(0)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        case "leave":
+        case "exit-process":
             os._exit(0)
-        case "haunt":
-            threading.Thread(target=_haunt, args=(job,), name="haunt", daemon=True).start()
+        case "leave-thread":
+            threading.Thread(target=_report_late, args=(job,), name="left-behind", daemon=True).start()
         case "mutate":
             payload["do"] = "changed"
     return None
 
 
-def _haunt(job: Job) -> None:
-    """Report on a task that has long returned."""
+def _report_late(job: Job) -> None:
+    """Report progress after the code of the task has returned."""
     for _ in range(100):
         with suppress(StaleAttempt):
-            job.progress(50, "boo")
+            job.progress(50, "late")
         time.sleep(0.005)
 
 
-def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - a list of what a test may ask for
+def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - a list of the actions
     deadline = time.monotonic() + payload["seconds"]
     match payload["do"]:
         case "sleep":
@@ -77,7 +77,7 @@ def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - a list of wh
             while time.monotonic() < deadline:
                 job.check()
                 time.sleep(0.005)
-        case "watch":
+        case "read-cancelled":
             while not job.cancelled and time.monotonic() < deadline:
                 time.sleep(0.005)
         case "progress":
@@ -97,9 +97,9 @@ def work(job: Job, payload: dict[str, Any]) -> Any:  # noqa: C901 - a list of wh
 
 
 def signal_proof_sleep(seconds: float) -> None:
-    """Sleep like code that listens to nobody."""
+    """Sleep like code that ignores every request to stop."""
     if threading.current_thread() is not threading.main_thread():
-        kinds.gate.wait(seconds)  # the end of a test opens it
+        kinds.gate.wait(seconds)  # set at the end of each test
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(seconds)
@@ -123,7 +123,7 @@ async def awork(job: Job, payload: dict[str, Any]) -> Any:
                     await asyncio.sleep(0.01)
                 except asyncio.CancelledError:
                     continue
-        case "check" | "progress" | "watch":
+        case "check" | "progress" | "read-cancelled":
             await asyncio.sleep(payload["seconds"])
         case "report-then-sleep":
             for percent in range(60):

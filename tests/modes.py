@@ -53,23 +53,26 @@ def celery_worker() -> Iterator[None]:
         return
     from celery.contrib.testing.worker import start_worker  # noqa: PLC0415 - an optional part of the service
 
-    from tasks.contrib.celery.app import app  # noqa: PLC0415 - the same
-    from tasks.contrib.celery.worker import get_worker  # noqa: PLC0415 - the same
+    from taskproject.celery import app  # noqa: PLC0415 - the same
 
     app.control.purge()
     # A worker that has not ended by then ends with this process.
     with suppress(RuntimeError), start_worker(app, concurrency=32, pool="threads", perform_ping_check=False):
         yield
-    get_worker().stop()
 
 
-def let_worker_hear_of_cancels() -> None:
-    """Threads cannot be killed, as Celery does with its processes."""
-    if HAS_BROKER:
-        from tasks.contrib.celery.worker import get_worker  # noqa: PLC0415 - an optional part of the service
+@contextmanager
+def fresh_worker() -> Iterator[None]:
+    """Where there is a broker, a Worker for one test: it keeps the leases of the test's registry."""
+    if not HAS_BROKER:
+        yield
+        return
+    from tasks.contrib.celery.worker import get_worker  # noqa: PLC0415 - an optional part of the service
 
-        get_worker.reset()
-        get_worker()
+    get_worker.reset()
+    worker = get_worker()
+    yield
+    worker.stop()
 
 
 def end_other_connections() -> None:

@@ -1,4 +1,4 @@
-"""Kinds of task such as a business has, for the tests of the page."""
+"""Realistic kinds of task for the tests of the page."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ class ImportPayload(TaskPayload):
 
 
 class BackupPayload(TaskPayload):
-    follow = serializers.CharField()
+    progress_file = serializers.CharField()
 
 
 def write_report(job: Job, payload: dict[str, Any]) -> dict[str, Any]:
@@ -37,16 +37,16 @@ def import_rows(job: Job, payload: dict[str, Any]) -> None:
 
 
 def back_up(job: Job, payload: dict[str, Any]) -> dict[str, int]:
-    """Stand where the file says, as in `40 customers copied`, until it says 100."""
-    before = ""
-    while not before.startswith("100"):
+    """Report the progress from the file, as in `40 customers copied`, until it reaches 100."""
+    last = ""
+    while not last.startswith("100"):
         time.sleep(0.01)
         job.check()
-        now = Path(payload["follow"]).read_text()
-        if now not in {"", before}:
-            percent, _, message = now.partition(" ")
+        line = Path(payload["progress_file"]).read_text()
+        if line not in {"", last}:
+            percent, _, message = line.partition(" ")
             job.progress(int(percent), message)
-            before = now
+            last = line
     return {"files": 1200}
 
 

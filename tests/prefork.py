@@ -1,4 +1,4 @@
-"""The least that a server with two worker processes is: `python -m tests.prefork PORT`."""
+"""A minimal server with two worker processes: `python -m tests.prefork PORT`."""
 
 import os
 import signal

@@ -17,11 +17,11 @@ TASK_KINDS = [
     "tests.lane_kinds.THREAD_TIMEOUT_RETRY",
     "tests.lane_kinds.PROCESS_TIMEOUT_RETRY",
 ]
-# Each run, and each process of one, has its own queue and its own database.
+# Each test process of each run has its own queue and its own database.
 _OWN = (
     f"{os.environ.get('PYTEST_XDIST_TESTRUNUID', str(os.getpid()))[:8]}_{os.environ.get('PYTEST_XDIST_WORKER', 'one')}"
 )
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_QUEUE", f"tasks-test-{_OWN}")
-if HAS_DATABASE:  # noqa: F405 - of the service's own
-    # On SQLite a file, which threads and servers can share.
+if HAS_DATABASE:  # noqa: F405 - from the service's settings
+    # On SQLite it is a file, which threads and servers can share.
     DATABASES["default"]["TEST"] = {"NAME": f"{DATABASES['default']['NAME']}_test_{_OWN}"}  # noqa: F405 - as above

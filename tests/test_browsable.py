@@ -13,14 +13,15 @@ FIELDS = {
 }
 
 
-def page_of(answer: Any, status: int = 200) -> Page:
-    assert answer.status_code == status
-    assert answer["Content-Type"].startswith("text/html")
-    return Page(answer.content.decode())
+def page_of(response: Any, status: int = 200) -> Page:
+    """Return the page in the response, which must have the status."""
+    assert response.status_code == status
+    assert response["Content-Type"].startswith("text/html")
+    return Page(response.content.decode())
 
 
 @pytest.mark.parametrize("kind", ["task", "prime-count"])
-def test_a_browser_sees_a_form_for_a_create(api: Api, kind: str) -> None:
+def test_a_create_endpoint_shows_a_browser_a_form(api: Api, kind: str) -> None:
     page = page_of(api.get(f"/create-{kind}", Accept=BROWSER), 405)
     assert set(FIELDS[kind]) <= set(page.fields)
     assert {form["action"] for form in page.forms if form.get("method") == "POST"} == {f"/create-{kind}"}
@@ -29,27 +30,27 @@ def test_a_browser_sees_a_form_for_a_create(api: Api, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FIELDS)
-def test_the_form_of_a_browser_creates_a_task(api: Api, client: Client, kind: str) -> None:
+def test_the_form_creates_a_task(api: Api, client: Client, kind: str) -> None:
     headers = {"Accept": BROWSER, "Origin": "http://testserver"}
-    answer: Any = client.post(f"/create-{kind}", FIELDS[kind], headers=headers)
-    page = page_of(answer, 201)
+    response: Any = client.post(f"/create-{kind}", FIELDS[kind], headers=headers)
+    page = page_of(response, 201)
     (task_id,) = map(str, stored())
     assert task_id in page.text
-    assert answer["Location"] == f"/poll-{kind}/{task_id}"
+    assert response["Location"] == f"/poll-{kind}/{task_id}"
     done = api.wait({"kind": kind, "id": task_id})
     assert done["status"] == "completed"
     assert done["name"] == FIELDS[kind]["name"]
 
 
-def test_a_wrong_form_comes_back_with_what_is_wrong(client: Client) -> None:
-    answer = client.post("/create-prime-count", {"name": "x", "limit": "many"}, headers={"Accept": BROWSER})
-    page = page_of(answer, 400)
+def test_an_invalid_form_is_shown_again_with_its_errors(client: Client) -> None:
+    response = client.post("/create-prime-count", {"name": "x", "limit": "many"}, headers={"Accept": BROWSER})
+    page = page_of(response, 400)
     assert "A valid integer is required." in page.text
     assert stored() == {}
 
 
 @pytest.mark.parametrize("kind", ["gate", "echo"])
-def test_a_browser_sees_the_entry_of_a_poll(api: Api, kind: str) -> None:
+def test_a_poll_endpoint_shows_a_browser_the_entry(api: Api, kind: str) -> None:
     kinds.gate.set()
     entry = api.wait(api.create(kind, name="<script>alert('ěšč')</script>"))
     page = page_of(api.get(f"/poll-{kind}/{entry['id']}", Accept=BROWSER))
@@ -60,18 +61,18 @@ def test_a_browser_sees_the_entry_of_a_poll(api: Api, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["task", "prime-count"])
-def test_the_pages_of_a_pair_need_no_other_server(api: Api, client: Client, kind: str) -> None:
+def test_the_pages_of_a_kind_refer_to_no_other_server(api: Api, client: Client, kind: str) -> None:
     entry = api.wait(api.create(kind, **({"limit": 10} if kind == "prime-count" else {})))
     assert_stands_alone(page_of(api.get(f"/create-{kind}", Accept=BROWSER), 405), client)
     assert_stands_alone(page_of(api.get(f"/poll-{kind}/{entry['id']}", Accept=BROWSER)), client)
 
 
-def test_every_link_of_a_page_leads_somewhere(api: Api) -> None:
+def test_every_link_of_a_page_works(api: Api) -> None:
     entry = api.wait(api.create())
     page = page_of(api.get(f"/poll-task/{entry['id']}", Accept=BROWSER))
-    links = {address for address in page.addresses if not address.startswith(("#", "/static/"))}
+    links = {url for url in page.urls if not url.startswith(("#", "/static/"))}
     assert links
-    for address in links:
-        answer = api.get(address, Accept=BROWSER)
-        answer.close()  # one of them is a stream of events
-        assert answer.status_code == 200, address
+    for url in links:
+        response = api.get(url, Accept=BROWSER)
+        response.close()  # one of them is a stream of events
+        assert response.status_code == 200, url

@@ -23,18 +23,18 @@ READABLE_NAMES = [
 
 
 def assert_refused(answer: Any, status: int, hint: str = "") -> dict[str, Any]:
-    """Check that it is this problem and that nothing was stored."""
+    """Check that the response is this problem and that nothing was stored."""
     problem = assert_problem(answer, status, hint)
     assert stored() == {}
     return problem
 
 
 def nested(levels: int) -> bytes:
-    """A payload whose objects and arrays are so many levels deep."""
+    """Return a payload whose objects and arrays are nested `levels` deep."""
     return b'{"name": "deep", "x": ' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
 
 
-def test_a_create_answers_at_once_with_the_whole_pending_entry(api: Api) -> None:
+def test_a_create_immediately_returns_the_whole_pending_entry(api: Api) -> None:
     answer = api.post("/create-gate", {"name": "sample_name"})
     entry = answer.json()
     assert answer.status_code == 201
@@ -51,7 +51,7 @@ def test_a_create_answers_at_once_with_the_whole_pending_entry(api: Api) -> None
     }  # fmt: skip
 
 
-def test_every_create_makes_a_task_of_its_own(api: Api) -> None:
+def test_every_create_makes_a_new_task(api: Api) -> None:
     ids = {api.create("gate")["id"] for _ in range(20)}
     assert len(ids) == 20
     assert {str(task_id) for task_id in stored()} == ids
@@ -67,16 +67,16 @@ def test_a_trailing_slash_makes_no_difference(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", READABLE_NAMES)
-def test_a_readable_name_is_kept_as_it_is(api: Api, name: str) -> None:
+def test_a_readable_name_is_stored_unchanged(api: Api, name: str) -> None:
     assert api.create("gate", name=name)["name"] == name
 
 
-def test_spaces_around_a_name_are_dropped(api: Api) -> None:
+def test_spaces_around_a_name_are_stripped(api: Api) -> None:
     assert api.create("gate", name="  sample name ")["name"] == "sample name"
 
 
 @pytest.mark.parametrize("name", [1, 0, 1.5, None, True, False, ["sample"], [], {"a": "b"}, {}], ids=repr)
-def test_a_name_that_is_no_string_is_refused(api: Api, name: Any) -> None:
+def test_a_name_that_is_not_a_string_is_refused(api: Api, name: Any) -> None:
     problem = assert_refused(api.post("/create-task", {"name": name}), 400, "errors")
     assert set(problem["errors"]) == {"name"}
     assert problem["errors"]["name"][0]
@@ -115,7 +115,7 @@ def test_a_payload_without_a_name_is_refused(api: Api, body: dict[str, Any]) -> 
     ],
     ids=",".join,
 )
-def test_a_field_that_no_client_may_set_changes_nothing(api: Api, fields: dict[str, Any]) -> None:
+def test_a_field_that_clients_may_not_set_is_ignored(api: Api, fields: dict[str, Any]) -> None:
     with_fields, plain = (api.post("/create-gate", {"name": "x", **extra}).json() for extra in (fields, {}))
     own = {"id", "created_at"}
     assert {name: value for name, value in with_fields.items() if name not in own} == {
@@ -127,7 +127,7 @@ def test_a_field_that_no_client_may_set_changes_nothing(api: Api, fields: dict[s
     assert api.wait(with_fields)["result"] == "through"
 
 
-# The body as JSON
+# A JSON body
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_an_escaped_surrogate_pair_is_one_character(api: Api) -> None:
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000, b"01", b"+1"])
-def test_a_number_that_json_does_not_know_is_refused(api: Api, number: bytes) -> None:
+def test_a_number_that_is_not_valid_json_is_refused(api: Api, number: bytes) -> None:
     assert_refused(api.post("/create-task", b'{"name": "x", "other": ' + number + b"}"), 400)
 
 
@@ -183,7 +183,7 @@ def test_a_number_that_json_does_not_know_is_refused(api: Api, number: bytes) ->
     ],
     ids=repr,
 )  # fmt: skip
-def test_an_object_with_two_equal_keys_is_refused(api: Api, body: bytes) -> None:
+def test_an_object_with_duplicate_keys_is_refused(api: Api, body: bytes) -> None:
     assert_refused(api.post("/create-task", body), 400, "twice")
 
 
@@ -192,22 +192,22 @@ def test_a_body_may_be_nested_32_levels_deep(api: Api) -> None:
 
 
 @pytest.mark.parametrize("levels", [33, 1000, 30_000])
-def test_a_body_that_is_nested_deeper_is_refused(api: Api, levels: int) -> None:
+def test_a_body_with_more_than_32_levels_is_refused(api: Api, levels: int) -> None:
     assert_refused(api.post("/create-task", nested(levels)), 400)
 
 
-def test_many_brackets_side_by_side_or_in_a_string_are_no_nesting(api: Api) -> None:
+def test_brackets_side_by_side_or_in_a_string_do_not_count_as_nesting(api: Api) -> None:
     body = {"name": "[" * 100, "x": [[{}] for _ in range(100)]}
     assert api.post("/create-gate", body).status_code == 201
 
 
-def test_what_is_wrong_in_a_list_is_told_by_its_place(api: Api) -> None:
+def test_an_error_in_a_list_is_reported_by_its_index(api: Api) -> None:
     answer = api.post("/create-echo", {"name": "x", "tags": ["fine", []]})
     assert assert_problem(answer, 400)["errors"] == {"tags": {"1": ["Not a valid string."]}}
 
 
 @pytest.mark.parametrize("body", [b"[]", b'[{"name": "x"}]', b'"name"', b"1", b"null", b"true"])
-def test_a_body_that_is_no_object_is_refused(api: Api, body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(api: Api, body: bytes) -> None:
     assert "non_field_errors" in assert_refused(api.post("/create-task", body), 400)["errors"]
 
 
@@ -215,18 +215,18 @@ def test_an_empty_body_is_refused(api: Api) -> None:
     assert set(assert_refused(api.post("/create-task", b""), 400)["errors"]) == {"name"}
 
 
-# The request around it
+# Size, type and method of the request
 
 
 @pytest.mark.parametrize("size", [MAX_BODY - 1, MAX_BODY])
-def test_a_body_may_be_as_large_as_the_cap(api: Api, size: int) -> None:
+def test_a_body_may_be_as_large_as_the_limit(api: Api, size: int) -> None:
     body = b'{"name": "large", "other": ""}'.replace(b'""', b'"%s"')
     answer = api.post("/create-gate", body % (b"x" * (size - len(body) + 2)))
     assert answer.wsgi_request.META["CONTENT_LENGTH"] == str(size)
     assert answer.status_code == 201
 
 
-def test_a_body_over_the_cap_is_refused(api: Api, client: Client) -> None:
+def test_a_body_over_the_limit_is_refused(api: Api, client: Client) -> None:
     large = {"name": "x", "other": "y" * MAX_BODY}
     hint = str(MAX_BODY)
     assert_refused(api.post("/create-task", large), 413, hint)
@@ -236,7 +236,7 @@ def test_a_body_over_the_cap_is_refused(api: Api, client: Client) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "application/octet-stream", "json", ""])
-def test_a_body_of_another_type_is_refused(client: Client, content_type: str) -> None:
+def test_a_body_of_an_unsupported_type_is_refused(client: Client, content_type: str) -> None:
     answer = client.generic("POST", "/create-task", b'{"name": "x"}', content_type=content_type)
     assert_refused(answer, 415, "application/json")
 
@@ -244,12 +244,12 @@ def test_a_body_of_another_type_is_refused(client: Client, content_type: str) ->
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;v=1"]
 )
-def test_json_is_taken_with_parameters_in_its_type(client: Client, content_type: str) -> None:
+def test_json_is_accepted_with_parameters_in_its_content_type(client: Client, content_type: str) -> None:
     assert client.generic("POST", "/create-gate", b'{"name": "x"}', content_type=content_type).status_code == 201
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "TRACE"])
-def test_another_method_is_refused_and_told_which_one_works(client: Client, method: str) -> None:
+def test_an_unsupported_method_is_refused_with_an_allow_header(client: Client, method: str) -> None:
     answer = client.generic(method, "/create-task", b'{"name": "x"}', content_type="application/json")
     assert_refused(answer, 405, "POST")
     assert "POST" in answer["Allow"].split(", ")
@@ -263,14 +263,14 @@ def test_a_head_request_is_refused_without_a_body(client: Client) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "image/png", "application/xml, text/csv;q=0.5"])
-def test_a_create_that_wants_another_type_of_answer_is_refused(api: Api, accept: str) -> None:
+def test_a_create_that_accepts_only_other_types_is_refused(api: Api, accept: str) -> None:
     assert_refused(api.post("/create-task", {"name": "x"}, Accept=accept), 406, "application/json")
 
 
 @pytest.mark.parametrize(
     "accept", [None, "*/*", "application/json", "application/json;q=0.9, */*;q=0.1", "application/*", "text/csv, */*"]
 )
-def test_the_answer_is_json_unless_a_browser_asks(api: Api, accept: str | None) -> None:
+def test_the_response_is_json_unless_a_browser_asks(api: Api, accept: str | None) -> None:
     answer = api.post("/create-gate", {"name": "x"}, **({"Accept": accept} if accept else {}))
     assert answer.status_code == 201
     assert answer["Content-Type"] == "application/json"
@@ -280,7 +280,7 @@ def test_the_answer_is_json_unless_a_browser_asks(api: Api, accept: str | None) 
 # Forms
 
 
-def test_a_form_is_taken(client: Client) -> None:
+def test_a_form_is_accepted(client: Client) -> None:
     for answer in (
         client.post("/create-gate", urlencode({"name": "näme 🧪", "id": "mine"}), content_type=FORM),
         client.post("/create-gate", {"name": "näme 🧪", "id": "mine"}),
@@ -297,7 +297,7 @@ def test_a_form_is_taken(client: Client) -> None:
         "http://testserver@evil.example", "http://evil.example/testserver", "testserver", "file://",
     ],
 )  # fmt: skip
-def test_a_form_of_another_site_is_refused(client: Client, origin: str) -> None:
+def test_a_form_from_another_site_is_refused(client: Client, origin: str) -> None:
     for answer in (
         client.post("/create-task", urlencode({"name": "x"}), content_type=FORM, headers={"Origin": origin}),
         client.post("/create-task", {"name": "x"}, headers={"Origin": origin}),
@@ -305,7 +305,7 @@ def test_a_form_of_another_site_is_refused(client: Client, origin: str) -> None:
         assert_refused(answer, 403, "form")
 
 
-def test_a_form_of_this_site_is_taken(client: Client) -> None:
+def test_a_form_from_this_site_is_accepted(client: Client) -> None:
     for host, origin in (("testserver", "http://testserver"), ("localhost:8000", "http://localhost:8000")):
         headers = {"Host": host, "Origin": origin}
         answer = client.post("/create-gate", urlencode({"name": "x"}), content_type=FORM, headers=headers)
@@ -313,7 +313,7 @@ def test_a_form_of_this_site_is_taken(client: Client) -> None:
         assert client.post("/create-gate", {"name": "x"}, headers=headers).status_code == 201
 
 
-def test_json_is_taken_from_everywhere(api: Api) -> None:
+def test_json_is_accepted_from_any_origin(api: Api) -> None:
     assert api.post("/create-gate", {"name": "x"}, Origin="http://evil.example").status_code == 201
 
 
@@ -325,22 +325,22 @@ def test_json_is_taken_from_everywhere(api: Api) -> None:
         (FORM, b"&".join(b"f%d=1" % number for number in range(2000))),
     ],
 )
-def test_a_form_that_cannot_be_read_is_refused(client: Client, content_type: str, body: bytes) -> None:
+def test_an_unreadable_form_is_refused(client: Client, content_type: str, body: bytes) -> None:
     assert_refused(client.generic("POST", "/create-task", body, content_type=content_type), 400)
 
 
-def test_a_form_that_a_browser_sends_wrong_is_answered_as_a_page(client: Client) -> None:
+def test_a_browser_gets_the_errors_of_its_form_as_a_page(client: Client) -> None:
     answer = client.post("/create-task", {"name": ""}, headers={"Accept": BROWSER})
     assert answer.status_code == 400
     assert answer["Content-Type"].startswith("text/html")
     assert stored() == {}
 
 
-# A dispatcher that has no room
+# A full dispatcher
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_full_dispatcher_refuses_a_create_and_leaves_nothing_behind(api: Api) -> None:
+def test_a_full_dispatcher_refuses_a_create_and_stores_nothing(api: Api) -> None:
     running = api.create("gate")
     wait_for(lambda: api.poll(running)["started_at"])
     waiting = api.create("gate")
@@ -356,18 +356,18 @@ def test_a_full_dispatcher_refuses_a_create_and_leaves_nothing_behind(api: Api) 
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_worker_that_is_about_to_start_is_room_already(api: Api, settings: LazySettings) -> None:
+def test_a_worker_that_is_about_to_start_counts_as_free(api: Api, settings: LazySettings) -> None:
     settings.TASK_THREADS = 2
     dispatcher = ThreadDispatcher()
     get_dispatcher.override(dispatcher)
-    with dispatcher._lanes["threads"]._lock:  # noqa: SLF001 - holds the workers before their first task
+    with dispatcher._lanes["threads"]._lock:  # noqa: SLF001 - blocks the workers before their first task
         accepted = [api.create("gate") for _ in range(3)]
         assert_problem(api.post("/create-gate", {"name": "x"}), 503)
     kinds.gate.set()
     assert {api.wait(entry)["status"] for entry in accepted} == {"completed"}
 
 
-def test_a_dispatcher_that_is_stopping_refuses_a_create(api: Api) -> None:
+def test_a_stopping_dispatcher_refuses_a_create(api: Api) -> None:
     get_dispatcher().drain(timeout=5)
     answer = api.post("/create-task", {"name": "x"})
     assert_refused(answer, 503)
@@ -397,13 +397,13 @@ def test_dates_and_decimals_of_a_payload_become_json(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"), [({}, {"when": None}), ({"when": None, "amount": 3}, {"when": None, "amount": "3.00"})]
+    ("sent", "stored_input"), [({}, {"when": None}), ({"when": None, "amount": 3}, {"when": None, "amount": "3.00"})]
 )
-def test_an_optional_field_may_be_left_out(api: Api, sent: dict[str, Any], kept: dict[str, Any]) -> None:
-    assert api.create("echo", **sent)["input"] == kept
+def test_an_optional_field_may_be_left_out(api: Api, sent: dict[str, Any], stored_input: dict[str, Any]) -> None:
+    assert api.create("echo", **sent)["input"] == stored_input
 
 
-def test_every_wrong_field_is_named(api: Api) -> None:
+def test_the_problem_names_every_invalid_field(api: Api) -> None:
     body = {"name": 1, "when": "yesterday", "amount": "1234567.89", "tags": "x"}
     problem = assert_refused(api.post("/create-echo", body), 400)
     assert set(problem["errors"]) == {"name", "when", "amount", "tags"}
@@ -411,7 +411,7 @@ def test_every_wrong_field_is_named(api: Api) -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 10_000_000])
-def test_a_prime_count_takes_its_least_and_its_largest_limit(api: Api, limit: int) -> None:
+def test_a_prime_count_accepts_its_smallest_and_its_largest_limit(api: Api, limit: int) -> None:
     assert api.create("prime-count", limit=limit)["input"] == {"limit": limit}
 
 
@@ -426,7 +426,7 @@ def test_a_prime_count_needs_a_limit(api: Api) -> None:
 
 
 @pytest.mark.parametrize("field", [{"seconds": "nan"}, {"seconds": "inf"}, {"times": "9" * 30}])
-def test_what_a_form_brings_and_json_cannot_hold_is_refused(api: Api, field: dict[str, str]) -> None:
+def test_a_form_value_that_json_cannot_represent_is_refused(api: Api, field: dict[str, str]) -> None:
     answer = api.client.post("/create-thread", {"name": "x", **field})
     assert_refused(answer, 400)
     assert set(answer.json()["errors"]) <= {*field, "non_field_errors"}

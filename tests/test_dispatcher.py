@@ -1,4 +1,4 @@
-"""The contract of a dispatcher. Another implementation joins by one more parameter of the fixture."""
+"""The contract of a dispatcher. Add another implementation to the parameters of the fixture."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def is_started(entry: TaskEntry) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["thread", "async", "process", "task", "echo", "prime-count"])
-def test_a_dispatched_task_is_run_to_its_end(dispatcher: Dispatcher, kind: str) -> None:
+def test_a_dispatched_task_runs_to_its_end(dispatcher: Dispatcher, kind: str) -> None:
     entry = stored(kind, **({"limit": 100} if kind == "prime-count" else {}))
     dispatcher.dispatch(entry)
     assert ended(entry).status is Status.COMPLETED
@@ -67,7 +67,7 @@ def test_every_attempt_is_made(dispatcher: Dispatcher, kind: str) -> None:
     assert (ended(entry).status, ended(entry).attempt) == (Status.COMPLETED, 3)
 
 
-def test_a_task_that_was_cancelled_before_is_not_run(dispatcher: Dispatcher) -> None:
+def test_a_task_that_was_cancelled_before_its_dispatch_is_not_run(dispatcher: Dispatcher) -> None:
     entry = stored("thread")
     cancelled = get_registry().change(entry.id, TaskEntry.cancelled)
     dispatcher.dispatch(entry)
@@ -77,7 +77,7 @@ def test_a_task_that_was_cancelled_before_is_not_run(dispatcher: Dispatcher) -> 
     assert get_registry().get(entry.id) == cancelled
 
 
-def test_a_task_that_is_gone_harms_nobody(dispatcher: Dispatcher) -> None:
+def test_a_removed_task_does_not_affect_the_next_one(dispatcher: Dispatcher) -> None:
     entry = stored("thread")
     get_registry().remove(entry.id)
     dispatcher.dispatch(entry)
@@ -86,7 +86,7 @@ def test_a_task_that_is_gone_harms_nobody(dispatcher: Dispatcher) -> None:
     assert ended(after).status is Status.COMPLETED
 
 
-def test_an_ended_task_can_be_cancelled_without_harm(dispatcher: Dispatcher) -> None:
+def test_a_cancel_of_an_ended_task_changes_nothing(dispatcher: Dispatcher) -> None:
     entry = stored("thread")
     dispatcher.dispatch(entry)
     last = ended(entry)
@@ -94,7 +94,7 @@ def test_an_ended_task_can_be_cancelled_without_harm(dispatcher: Dispatcher) -> 
     assert get_registry().get(entry.id) == last
 
 
-def test_with_nothing_to_wait_for_a_drain_is_done_at_once(dispatcher: Dispatcher) -> None:
+def test_a_drain_with_nothing_to_wait_for_returns_immediately(dispatcher: Dispatcher) -> None:
     entry = stored("thread")
     dispatcher.dispatch(entry)
     ended(entry)
@@ -102,7 +102,7 @@ def test_with_nothing_to_wait_for_a_drain_is_done_at_once(dispatcher: Dispatcher
     assert dispatcher.drain(timeout=10)
 
 
-# What a dispatcher that works in the background promises besides
+# Further promises of a dispatcher that works in the background
 
 
 def test_a_delayed_task_waits_without_a_slot(thread_dispatcher: ThreadDispatcher) -> None:
@@ -142,7 +142,7 @@ def test_a_drain_lets_running_tasks_end(thread_dispatcher: ThreadDispatcher) -> 
 
 
 @modes.alone
-def test_a_drain_interrupts_what_waits_and_what_runs_too_long(thread_dispatcher: ThreadDispatcher) -> None:
+def test_a_drain_interrupts_waiting_tasks_and_those_that_run_too_long(thread_dispatcher: ThreadDispatcher) -> None:
     running = [stored(f"{lane}-single", do="sleep", seconds=20) for lane in ("thread", "async", "process")]
     waiting = [stored(f"{lane}-single") for lane in ("thread", "async", "process")]
     delayed = stored("thread")
@@ -168,7 +168,7 @@ def test_a_coroutine_that_is_interrupted_by_a_drain_can_clean_up(thread_dispatch
 
 
 @modes.alone
-def test_an_attempt_that_fails_during_a_drain_is_the_last(thread_dispatcher: ThreadDispatcher) -> None:
+def test_an_attempt_that_fails_during_a_drain_is_not_retried(thread_dispatcher: ThreadDispatcher) -> None:
     entry = stored("thread-late-retry", do="fail-at-gate")
     thread_dispatcher.dispatch(entry)
     wait_for(lambda: is_started(entry))

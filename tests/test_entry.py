@@ -19,7 +19,7 @@ from tasks.registry.memory import MemoryRegistry
 
 _MAX_ENTRIES = 4
 _ERROR = TaskFailure("exception", "broken")
-_ENDING = {"complete", "fail", "give up", "cancel"}
+_ENDING = {"complete", "fail", "abort", "cancel"}
 
 
 def transition(action: str, attempt: int, percent: int) -> Callable[[TaskEntry], TaskEntry]:
@@ -30,21 +30,21 @@ def transition(action: str, attempt: int, percent: int) -> Callable[[TaskEntry],
         "retry": lambda entry: entry.retrying(attempt, _ERROR, 0),
         "complete": lambda entry: entry.completed(attempt, "done"),
         "fail": lambda entry: entry.failed(attempt, _ERROR),
-        "give up": lambda entry: entry.aborted(_ERROR),
+        "abort": lambda entry: entry.aborted(_ERROR),
         "cancel": TaskEntry.cancelled,
     }
     return actions[action]
 
 
 actions = st.tuples(
-    st.sampled_from(["claim", "claim", "progress", "store", "retry", "complete", "fail", "give up", "cancel"]),
-    st.integers(-1, 1),  # how far the worker's attempt is from the one that the entry has
+    st.sampled_from(["claim", "claim", "progress", "store", "retry", "complete", "fail", "abort", "cancel"]),
+    st.integers(-1, 1),  # the offset of the worker's attempt from that of the entry
     st.integers(-10, 120),
 )
 
 
 class Life(RuleBasedStateMachine):
-    """Any number of tasks, and on each any mix of workers and clients, of which several act at the same time."""
+    """Any number of tasks, each changed by any mix of workers and clients at the same time."""
 
     tasks = Bundle("tasks")
 
@@ -54,12 +54,12 @@ class Life(RuleBasedStateMachine):
         self.settings.enable()
         self.registry = MemoryRegistry()
         self.pool = ThreadPoolExecutor(4)
-        # Every state that an entry was seen in, by its version.
+        # Every state in which an entry was seen, by version.
         self.seen: dict[UUID, dict[int, TaskEntry]] = {}
-        # Who made it so: the action, and the attempt it came from.
+        # The action that made each version, and the attempt it came from.
         self.made_by: dict[UUID, dict[int, tuple[str, int]]] = {}
         self.ends: dict[UUID, int] = {}
-        self.gone: set[UUID] = set()
+        self.expired: set[UUID] = set()
 
     def teardown(self) -> None:
         self.pool.shutdown()
@@ -78,7 +78,7 @@ class Life(RuleBasedStateMachine):
         try:
             attempt = self.registry.get(task_id).attempt
         except TaskNotFound:
-            self.gone.add(task_id)
+            self.expired.add(task_id)
             return
         start = threading.Barrier(len(together))
 
@@ -105,18 +105,18 @@ class Life(RuleBasedStateMachine):
         with pytest.raises(TaskNotFound):
             self.registry.get(task_id)
         del self.seen[task_id], self.made_by[task_id], self.ends[task_id]
-        self.gone.discard(task_id)
+        self.expired.discard(task_id)
 
     @rule(target=tasks)
     def expire(self) -> Any:
-        """End as many tasks as are kept, so that all that had ended before expire."""
+        """End as many tasks as are kept, so that all tasks that had ended before expire."""
         for _ in range(_MAX_ENTRIES):
             entry = self.registry.add(TaskEntry(kind="task", name="one of many"))
             self.registry.change(entry.id, TaskEntry.cancelled)
         self.registry.purge()
         for task_id, states in self.seen.items():
             if states[max(states)].ended:
-                self.gone.add(task_id)
+                self.expired.add(task_id)
         return multiple()
 
     @invariant()
@@ -130,15 +130,15 @@ class Life(RuleBasedStateMachine):
                 assert 0 <= after.progress <= 100
 
     @invariant()
-    def only_the_attempt_that_runs_is_heard(self) -> None:
+    def only_the_running_attempt_changes_an_entry(self) -> None:
         for task_id, makers in self.made_by.items():
             for version, (name, attempt) in makers.items():
                 before = self.seen[task_id][version - 1]
                 if name == "claim":
-                    assert before.started_at is None, "claimed while it ran"
-                elif name not in {"cancel", "give up"}:
-                    assert before.attempt == attempt, "another attempt was heard"
-                    assert before.started_at is not None, "heard while none ran"
+                    assert before.started_at is None, "claimed while it was running"
+                elif name not in {"cancel", "abort"}:
+                    assert before.attempt == attempt, "another attempt changed the entry"
+                    assert before.started_at is not None, "changed by an attempt while none was running"
 
     @invariant()
     def no_task_ends_twice(self) -> None:
@@ -154,10 +154,10 @@ class Life(RuleBasedStateMachine):
             try:
                 assert self.registry.get(task_id) == last
             except TaskNotFound:
-                assert last.ended, "a live task expired"
-                self.gone.add(task_id)
+                assert last.ended, "a pending task expired"
+                self.expired.add(task_id)
             else:
-                assert task_id not in self.gone, "an expired task came back"
+                assert task_id not in self.expired, "an expired task came back"
 
 
 TestLife = Life.TestCase
@@ -169,14 +169,14 @@ TestLife.settings = settings(
 )
 
 
-def test_an_entry_is_not_changed_by_its_transitions() -> None:
+def test_a_transition_does_not_change_the_entry_it_starts_from() -> None:
     entry = TaskEntry(kind="task", name="sample_name")
     claimed = entry.claimed()
     assert (entry.attempt, entry.version, entry.started_at) == (0, 1, None)
     assert (claimed.attempt, claimed.version) == (1, 2)
 
 
-def test_the_file_of_a_task_is_shown_once_it_is_completed() -> None:
+def test_the_file_of_a_task_is_shown_after_the_task_has_completed() -> None:
     claimed = TaskEntry(kind="task", name="sample_name").claimed()
     stored = claimed.with_file(1, "task_1.json")
     assert stored.with_file(1, "task_1.json") is stored

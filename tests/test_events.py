@@ -1,4 +1,4 @@
-"""Streams of events as an EventSource takes them; test_gateway.py has servers send them."""
+"""Streams of events as an EventSource reads them; test_rsgi.py tests the streams of real servers."""
 
 import json
 import time
@@ -23,7 +23,7 @@ UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
 
 @pytest.fixture(autouse=True)
 def _swift_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that has nothing to say soon says that, so that no test waits for long."""
+    """Send keep-alive comments often, so that no test waits for long."""
     monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.2)
 
 
@@ -34,7 +34,7 @@ class Event(NamedTuple):
 
 
 class Stream:
-    """What an EventSource makes of an answer."""
+    """The response as an EventSource reads it."""
 
     def __init__(self, answer: Any) -> None:
         assert answer.status_code == 200, answer.content
@@ -54,16 +54,16 @@ class Stream:
         self.answer.close()
 
     def read(self) -> bool:
-        """Take what the server sends next, which is whole blocks; False at the end."""
+        """Read the next chunk, which consists of whole blocks; return False at the end."""
         chunk: bytes | None = next(self._chunks, None)
         if chunk is None:
             return False
         assert chunk.endswith(b"\n\n")
         for block in chunk.decode().removesuffix("\n\n").split("\n\n"):
-            self._take(block)
+            self._parse(block)
         return True
 
-    def _take(self, block: str) -> None:
+    def _parse(self, block: str) -> None:
         fields: dict[str, str] = {}
         for line in block.split("\n"):
             name, colon, value = line.partition(": ")
@@ -77,20 +77,20 @@ class Stream:
             self._events.append(Event(fields.get("event", "message"), version, json.loads(fields["data"])))
 
     def next(self) -> Event | None:
-        """The next event; None at the end."""
+        """Return the next event; None at the end."""
         deadline = time.monotonic() + 20
         while not self._events:
             if not self.read():
                 return None
-            assert time.monotonic() < deadline, "No event came."
+            assert time.monotonic() < deadline, "No event was sent."
         return self._events.popleft()
 
     def rest(self) -> list[Event]:
-        """All events until the end."""
+        """Return all events until the end."""
         return list(iter(self.next, None))
 
     def entries(self, count: int) -> dict[str, dict[str, Any]]:
-        """The latest news of so many tasks, by their ids, once there is some of each."""
+        """Read until events of `count` tasks have come; return the latest entry of each, by id."""
         seen: dict[str, dict[str, Any]] = {}
         while len(seen) < count:
             event = self.next()
@@ -114,7 +114,7 @@ def stream_of_all(api: Api) -> Stream:
 
 
 def at_gate(api: Api) -> dict[str, Any]:
-    """A running task that changes no more until the gate is opened."""
+    """Create a task and wait until it has reached the gate; it changes no more until the gate opens."""
     entry = api.create("gate")
     wait_for(lambda: api.poll(entry)["message"])
     return api.poll(entry)
@@ -123,7 +123,7 @@ def at_gate(api: Api) -> dict[str, Any]:
 # One task
 
 
-def test_the_entry_comes_at_once_and_at_each_change_and_the_end_is_the_last(api: Api) -> None:
+def test_a_stream_sends_the_entry_immediately_then_each_change_and_the_end_last(api: Api) -> None:
     entry = at_gate(api)
     with stream(api, entry) as task:
         assert task.retry == 1000
@@ -135,7 +135,7 @@ def test_the_entry_comes_at_once_and_at_each_change_and_the_end_is_the_last(api:
     assert last.id == last.data["version"]
 
 
-def test_every_event_has_its_version_and_none_comes_twice(api: Api) -> None:
+def test_every_event_has_its_version_as_id_and_no_version_is_sent_twice(api: Api) -> None:
     entry = api.create("thread", do="report", times=1000)
     with stream(api, entry) as task:
         seen = task.rest()
@@ -159,7 +159,7 @@ def drain(api: Api, entry: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "bring", "status"),
+    ("kind", "act", "status"),
     [
         ("gate", cancel, "cancelled"),
         pytest.param("gate", drain, "failed", marks=modes.alone),
@@ -167,18 +167,18 @@ def drain(api: Api, entry: dict[str, Any]) -> None:
     ],
     ids=["cancelled", "interrupted", "failed"],
 )
-def test_a_stream_ends_however_its_task_ends(api: Api, kind: str, bring: Callable[..., None], status: str) -> None:
+def test_a_stream_ends_however_its_task_ends(api: Api, kind: str, act: Callable[..., None], status: str) -> None:
     entry = api.create(kind, **({"do": "fail-at-gate"} if kind == "thread" else {}))
     wait_for(lambda: api.poll(entry)["started_at"])
     with stream(api, entry) as task:
         task.next()
-        bring(api, entry)
+        act(api, entry)
         *_, last = task.rest()
     assert last.data["status"] == status
     assert last.data == api.poll(entry)
 
 
-def test_a_stream_goes_on_through_all_attempts(api: Api) -> None:
+def test_a_stream_continues_through_all_attempts(api: Api) -> None:
     entry = api.create("thread-retry", do="fail-until", times=3)
     with stream(api, entry) as task:
         seen = task.rest()
@@ -186,14 +186,14 @@ def test_a_stream_goes_on_through_all_attempts(api: Api) -> None:
     assert (seen[-1].data["status"], seen[-1].data["attempt"]) == ("completed", 3)
 
 
-def test_the_stream_of_an_ended_task_is_its_entry(api: Api) -> None:
+def test_the_stream_of_an_ended_task_sends_its_entry_and_ends(api: Api) -> None:
     entry = api.wait(api.create())
     for headers in ({}, {"Last-Event-ID": "1"}, {"Last-Event-ID": "x"}):
         with stream(api, entry, **headers) as task:
             assert task.rest() == [Event("message", entry["version"], entry)]
 
 
-def test_a_stream_may_not_be_kept_or_gathered_on_its_way(api: Api) -> None:
+def test_a_stream_may_not_be_cached_or_buffered_by_proxies(api: Api) -> None:
     for path in (path_of(at_gate(api)), "/tasks"):
         answer = api.get(path, Accept=ACCEPT)
         assert answer["Cache-Control"] == "no-store"
@@ -203,7 +203,7 @@ def test_a_stream_may_not_be_kept_or_gathered_on_its_way(api: Api) -> None:
 
 
 @pytest.mark.parametrize("name", ["naïve 🧪", "line\u2028separator", "data: x", "\\n", '{"id": 1}', "</script>"])
-def test_an_event_is_one_line_whatever_the_entry_holds(api: Api, name: str) -> None:
+def test_the_data_of_an_event_is_one_line_whatever_the_entry_contains(api: Api, name: str) -> None:
     entry = api.wait(api.create("broken", name=name, how="first line\nsecond line\r\n\n\nid: 7"))
     with stream(api, entry) as task:
         (event,) = task.rest()
@@ -212,14 +212,14 @@ def test_an_event_is_one_line_whatever_the_entry_holds(api: Api, name: str) -> N
 
 
 @pytest.mark.parametrize("accept", [ACCEPT, f"{ACCEPT}, */*;q=0.1", f"text/csv, {ACCEPT}", f"{ACCEPT};charset=utf-8"])
-def test_a_stream_is_asked_for_by_its_type(api: Api, accept: str) -> None:
+def test_a_stream_is_requested_by_its_media_type(api: Api, accept: str) -> None:
     entry = api.wait(api.create())
     with Stream(api.get(path_of(entry), Accept=accept)) as task:
         assert len(task.rest()) == 1
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", BROWSER, "application/*"])
-def test_nobody_else_gets_a_stream(api: Api, accept: str) -> None:
+def test_other_accept_headers_get_no_stream(api: Api, accept: str) -> None:
     entry = at_gate(api)
     for path in (path_of(entry), "/tasks"):
         assert not api.get(path, Accept=accept).streaming
@@ -229,7 +229,7 @@ def test_nobody_else_gets_a_stream(api: Api, accept: str) -> None:
 
 
 @pytest.mark.parametrize("last", ["3", "0003"])
-def test_what_the_client_has_is_not_sent_again(api: Api, last: str) -> None:
+def test_a_version_that_the_client_knows_is_not_sent_again(api: Api, last: str) -> None:
     entry = at_gate(api)
     assert entry["version"] == 3
     with stream(api, entry, **{"Last-Event-ID": last}) as task:
@@ -242,13 +242,13 @@ def test_what_the_client_has_is_not_sent_again(api: Api, last: str) -> None:
 
 
 @pytest.mark.parametrize("last", ["2", "1", "999", "", "x", "-3", "3.0", "9" * 30, "\u0663".encode().decode("latin-1")])
-def test_from_any_other_event_it_resumes_with_the_entry(api: Api, last: str) -> None:
+def test_a_stream_resumes_with_the_entry_after_any_other_event_id(api: Api, last: str) -> None:
     entry = at_gate(api)
     with stream(api, entry, **{"Last-Event-ID": last}) as task:
         assert task.next() == Event("message", 3, entry)
 
 
-def test_a_stream_that_is_over_and_known_is_not_to_be_asked_for_again(api: Api) -> None:
+def test_a_stream_that_has_nothing_left_to_send_is_refused_with_204(api: Api) -> None:
     entry = api.wait(api.create())
     answer = api.get(path_of(entry), Accept=ACCEPT, **{"Last-Event-ID": str(entry["version"])})
     assert answer.status_code == 204
@@ -257,7 +257,7 @@ def test_a_stream_that_is_over_and_known_is_not_to_be_asked_for_again(api: Api) 
     assert answer["Cache-Control"] == "no-store"
 
 
-def test_a_client_that_is_cut_off_again_and_again_misses_nothing(api: Api) -> None:
+def test_a_client_that_is_disconnected_repeatedly_misses_nothing(api: Api) -> None:
     entry = api.create("thread-retry", do="fail-until", times=3)
     seen: list[Event] = []
     while not seen or seen[-1].data["status"] == "pending":
@@ -271,10 +271,10 @@ def test_a_client_that_is_cut_off_again_and_again_misses_nothing(api: Api) -> No
     assert seen[-1].data == api.poll(entry)
 
 
-# Silence
+# Idle streams
 
 
-def test_a_stream_with_no_news_says_that_it_is_still_there(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_stream_sends_keep_alive_comments(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.05)
     entry = at_gate(api)
     with stream(api, entry) as one, stream_of_all(api) as every:
@@ -288,7 +288,7 @@ def test_a_stream_with_no_news_says_that_it_is_still_there(api: Api, monkeypatch
         assert one.rest()[-1].data["status"] == "completed"
 
 
-def test_a_change_is_told_before_the_next_sign_of_life(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_is_sent_before_the_next_keep_alive_comment(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 60)
     entry = at_gate(api)
     began = time.monotonic()
@@ -299,10 +299,10 @@ def test_a_change_is_told_before_the_next_sign_of_life(api: Api, monkeypatch: py
     assert time.monotonic() - began < 30
 
 
-# WaiterLimit
+# The waiter limit
 
 
-def test_a_stream_takes_a_place_until_the_client_leaves(api: Api, settings: LazySettings) -> None:
+def test_a_stream_counts_in_the_waiter_limit_until_the_client_disconnects(api: Api, settings: LazySettings) -> None:
     settings.TASK_MAX_WAITERS = 2
     entry = at_gate(api)
     with stream(api, entry), stream_of_all(api):
@@ -312,7 +312,7 @@ def test_a_stream_takes_a_place_until_the_client_leaves(api: Api, settings: Lazy
     assert api.get(path_of(entry), Prefer="wait=0").has_header("Preference-Applied")
 
 
-def test_the_end_of_a_stream_gives_its_place_back(api: Api, settings: LazySettings) -> None:
+def test_a_stream_that_has_ended_no_longer_counts_in_the_waiter_limit(api: Api, settings: LazySettings) -> None:
     settings.TASK_MAX_WAITERS = 1
     entry = api.create("gate")
     task = stream(api, entry)
@@ -321,7 +321,9 @@ def test_the_end_of_a_stream_gives_its_place_back(api: Api, settings: LazySettin
     wait_for_waiters(0)
 
 
-def test_without_a_place_there_is_the_entry_and_the_client_comes_again_later(api: Api, settings: LazySettings) -> None:
+def test_a_stream_beyond_the_waiter_limit_sends_the_entry_and_a_longer_retry_time(
+    api: Api, settings: LazySettings
+) -> None:
     settings.TASK_MAX_WAITERS = 1
     entry = at_gate(api)
     with stream(api, entry) as first:
@@ -341,7 +343,7 @@ def test_without_a_place_there_is_the_entry_and_the_client_comes_again_later(api
 
 
 @pytest.mark.parametrize("path", ["/poll-gate/{}", "/tasks"])
-def test_a_head_request_for_a_stream_has_an_answer_and_takes_no_place(api: Api, path: str) -> None:
+def test_a_head_request_for_a_stream_does_not_count_in_the_waiter_limit(api: Api, path: str) -> None:
     answer: Any = api.client.head(path.format(api.create("gate")["id"]), headers={"Accept": ACCEPT})
     assert answer.status_code == 200
     assert answer["Content-Type"] == ACCEPT
@@ -352,7 +354,7 @@ def test_a_head_request_for_a_stream_has_an_answer_and_takes_no_place(api: Api, 
 # Refusals
 
 
-def test_what_cannot_be_followed_is_a_problem(api: Api) -> None:
+def test_a_stream_that_cannot_be_opened_is_a_problem(api: Api) -> None:
     entry = api.create("gate")
     assert_problem(api.get(f"/poll-gate/{UNKNOWN}", Accept=ACCEPT), 404, "id")
     assert_problem(api.get(f"/poll-task/{entry['id']}", Accept=ACCEPT), 404, "id")
@@ -361,15 +363,15 @@ def test_what_cannot_be_followed_is_a_problem(api: Api) -> None:
     assert_problem(api.post("/create-gate", {"name": "x"}, Accept=ACCEPT), 406, "application/json")
 
 
-def test_an_expired_task_cannot_be_followed(api: Api, settings: LazySettings) -> None:
+def test_an_expired_task_has_no_stream(api: Api, settings: LazySettings) -> None:
     settings.TASK_RETENTION_SECONDS = 0.1
     entry = api.create("async")
     wait_for(lambda: api.get(path_of(entry)).status_code == 410)
-    settings.TASK_RETENTION_SECONDS = 60  # how long that is known
+    settings.TASK_RETENTION_SECONDS = 60  # the expiry stays known for this long
     assert_problem(api.get(path_of(entry), Accept=ACCEPT), 410, "Create it again")
 
 
-def test_a_stream_ends_where_its_task_is_gone(api: Api) -> None:
+def test_a_stream_ends_when_its_task_is_removed(api: Api) -> None:
     entry = at_gate(api)
     with stream(api, entry) as task:
         task.next()
@@ -377,7 +379,7 @@ def test_a_stream_ends_where_its_task_is_gone(api: Api) -> None:
         assert task.rest() == []
 
 
-def test_nothing_but_a_get_is_answered_with_events(api: Api) -> None:
+def test_only_a_get_request_is_answered_with_events(api: Api) -> None:
     entry = api.create("gate")
     for method in ("DELETE", "OPTIONS"):
         answer = api.client.generic(method, path_of(entry), headers={"Accept": ACCEPT})
@@ -391,7 +393,7 @@ def test_nothing_but_a_get_is_answered_with_events(api: Api) -> None:
 # All tasks
 
 
-def test_each_task_that_is_created_or_changes_is_told(api: Api) -> None:
+def test_the_stream_of_all_tasks_sends_each_created_or_changed_task(api: Api) -> None:
     before = at_gate(api)
     untouched = api.wait(api.create())
     with stream_of_all(api) as every:
@@ -404,7 +406,7 @@ def test_each_task_that_is_created_or_changes_is_told(api: Api) -> None:
         api.delete(before)
         while seen.get(before["id"], {}).get("status") != "cancelled":
             seen |= every.entries(1)
-        # A database may still be telling of what was before.
+        # A database may still notify of earlier changes.
         assert modes.HAS_DATABASE or untouched["id"] not in seen
         kinds.gate.set()
         while seen.get(created[0]["id"], {}).get("status") != "completed":
@@ -412,18 +414,18 @@ def test_each_task_that_is_created_or_changes_is_told(api: Api) -> None:
     assert seen[created[0]["id"]] == api.poll(created[0])
 
 
-def test_quick_changes_of_a_task_are_one_event(api: Api) -> None:
+def test_rapid_changes_of_a_task_are_merged_into_one_event(api: Api) -> None:
     with stream_of_all(api) as every:
         ended = [api.wait(api.create("thread", do="report", times=100)) for _ in range(3)]
         assert every.entries(3) == {entry["id"]: entry for entry in ended}
         api.create("gate")
         event = every.next()
         assert event is not None
-        assert event.data["kind"] == "gate"  # so that nothing came between
+        assert event.data["kind"] == "gate"  # so no other event was sent in between
 
 
-def test_changes_are_gathered_for_a_moment(api: Api) -> None:
-    entry = api.create("thread", do="progress", seconds=600)  # which changes some twenty times a second
+def test_the_stream_of_all_tasks_collects_changes_before_it_sends_them(api: Api) -> None:
+    entry = api.create("thread", do="progress", seconds=600)  # it changes about 20 times a second
     wait_for(lambda: api.poll(entry)["started_at"])
     with stream_of_all(api) as every:
         began = time.monotonic()
@@ -433,34 +435,36 @@ def test_changes_are_gathered_for_a_moment(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_task_that_was_refused_is_not_told(api: Api) -> None:
+def test_a_refused_task_is_not_sent(api: Api) -> None:
     running = at_gate(api)
     waiting_task = api.create("gate")
     with stream_of_all(api) as every:
         for _ in range(3):
             assert_problem(api.post("/create-gate", {"name": "x"}), 503)
-        while every.comments == 0:  # until all is told
+        while every.comments == 0:  # until all changes are sent
             every.read()
         kinds.gate.set()
         seen = every.entries(2)
     assert set(seen) == {running["id"], waiting_task["id"]}
 
 
-def test_past_what_can_be_told_the_client_is_to_load_all_anew(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_is_asked_to_reload_when_there_are_too_many_changes_to_send(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(waiting, "MAX_UNREAD", 5)
     with stream_of_all(api) as every:
         for _ in range(4):
             api.create("gate")
         assert len(every.entries(4)) == 4
         wait_for(lambda: all(entry.message for entry in stored().values()))
-        while every.comments == 0:  # until all of that is told
+        while every.comments == 0:  # until all of these changes are sent
             every.read()
         for _ in range(6):
             api.create("gate")
-        told = every.next()
-        while told is not None and told.kind == "message":
-            told = every.next()
-        assert told == Event("reload", None, {})
+        event = every.next()
+        while event is not None and event.kind == "message":
+            event = every.next()
+        assert event == Event("reload", None, {})
         wait_for(lambda: all(entry.message for entry in stored().values()))
         last = api.create("echo")
         event = every.next()

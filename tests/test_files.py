@@ -12,7 +12,7 @@ UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
 
 @pytest.fixture
 def completed(api: Api, tmp_path: Path) -> dict[str, Any]:
-    """A completed task, with files that it does not own in the root and beside it."""
+    """Return a completed task; there are also files that are not its own in the root and beside it."""
     entry = api.wait(api.create())
     for name in (
         "secret.json",
@@ -26,7 +26,7 @@ def completed(api: Api, tmp_path: Path) -> dict[str, Any]:
     return entry
 
 
-def test_the_file_of_a_task_holds_both_of_its_steps(api: Api) -> None:
+def test_the_file_of_a_task_contains_both_of_its_steps(api: Api) -> None:
     entry = api.wait(api.create())
     answer = api.get("/" + entry["file_path"])
     assert answer.status_code == 200
@@ -39,7 +39,7 @@ def test_the_file_of_a_task_holds_both_of_its_steps(api: Api) -> None:
     assert body == b'{"1":"first step for %(id)s","2":"second step for %(id)s"}' % {b"id": entry["id"].encode()}
 
 
-def test_each_task_has_a_file_of_its_own(api: Api) -> None:
+def test_each_task_has_its_own_file(api: Api) -> None:
     entries = [api.wait(api.create()) for _ in range(3)]
     bodies = [read(api.get("/" + entry["file_path"])).decode() for entry in entries]
     assert all(entry["id"] in body for entry, body in zip(entries, bodies, strict=True))
@@ -50,7 +50,7 @@ def test_a_trailing_slash_makes_no_difference(api: Api, completed: dict[str, Any
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".html", ".tar.gz", ".unknowntype"])
-def test_a_file_can_be_read_once_its_task_is_completed(api: Api, suffix: str) -> None:
+def test_a_file_can_be_read_after_its_task_has_completed(api: Api, suffix: str) -> None:
     entry = api.create("filing", suffix=suffix)
     path = f"/files/filing_{entry['id']}{suffix}"
     filed = wait_for(lambda: (now := api.poll(entry))["message"] == "at the gate" and now)
@@ -69,33 +69,33 @@ def test_a_file_can_be_read_once_its_task_is_completed(api: Api, suffix: str) ->
 @pytest.mark.parametrize(
     "accept", ["*/*", BROWSER, "application/json", "text/plain", "image/avif,image/webp,*/*;q=0.8", "image/png"]
 )
-def test_a_file_is_sent_as_it_is_whatever_type_is_asked_for(api: Api, completed: dict[str, Any], accept: str) -> None:
+def test_a_file_is_sent_unchanged_whatever_the_accept_header(api: Api, completed: dict[str, Any], accept: str) -> None:
     answer = api.get("/" + completed["file_path"], Accept=accept)
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"
     assert completed["id"] in read(answer).decode()
 
 
-def test_a_head_request_is_answered_without_a_body(api: Api, completed: dict[str, Any]) -> None:
+def test_a_head_response_has_no_body(api: Api, completed: dict[str, Any]) -> None:
     answer: Any = api.client.head("/" + completed["file_path"])
     assert answer.status_code == 200
     assert int(answer["Content-Length"]) > 0
     assert not read(answer) if answer.streaming else not answer.content
 
 
-def test_a_file_that_is_gone_is_not_found(api: Api, completed: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_file_is_not_found(api: Api, completed: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / completed["file_path"]).unlink()
     assert_problem(api.get("/" + completed["file_path"]), 404)
 
 
-def test_a_file_can_only_be_read(api: Api, completed: dict[str, Any]) -> None:
+def test_a_file_is_read_only(api: Api, completed: dict[str, Any]) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         assert_problem(api.client.generic(method, "/" + completed["file_path"]), 405, "GET")
     assert completed["id"] in read(api.get("/" + completed["file_path"])).decode()
 
 
 @pytest.mark.parametrize("name", [
-    # What is in the root, but no completed task names.
+    # Files in the root that are no completed task's result.
     "secret.json", ".secret", f"task_{UNKNOWN}.json", "sub", "sub/secret.json", "sub%2fsecret.json", ".", "%2e",
     # Other names of a completed task.
     "task_{id}.txt", "task_{id}", "task_{id}.json.", "task_{id}.json%20", "task_{id}.json%00", "task_{id}.JSON",
@@ -106,7 +106,7 @@ def test_a_file_can_only_be_read(api: Api, completed: dict[str, Any]) -> None:
     "%c0%ae%c0%ae/secret.json",
     "%c0%ae%c0%ae%c0%afsecret.json", "..%c0%afsecret.json", "..%ef%bc%8fsecret.json", "..;/secret.json",
     "./../secret.json", "sub/../../secret.json", "sub%2f..%2f..%2fsecret.json", "..", "%2e%2e", "../", "..%2f",
-    # Ways out that begin or end with a good name.
+    # Ways out that begin or end with a valid name.
     "task_{id}.json/../secret.json", "task_{id}.json%2f..%2fsecret.json", "task_{id}.json/../../secret.json",
     "task_{id}.json%2f..%2f..%2fsecret.json", "..%2ftask_{id}.json", "../secret.json%00task_{id}.json",
     "..%2fsecret.json%00_{id}.json", "..%2fsecret_{id}.json",
@@ -114,16 +114,16 @@ def test_a_file_can_only_be_read(api: Api, completed: dict[str, Any]) -> None:
     # Absolute paths.
     "{root}/secret.json", "%2f{root}%2fsecret.json", "{encoded}", "%2fetc%2fpasswd", "//etc/passwd",
     "file:%2f%2f{encoded}",
-    # Bytes that trip a file system.
+    # Bytes that a file system rejects.
     "%00", "secret.json%00", "secret.json%00.json", "..%00/secret.json", "%0a", "%ff%fe",
     "x" * 300, "x_{id}." + "x" * 5000,
 ])  # fmt: skip
-def test_no_name_leads_to_what_is_not_a_tasks_own(
+def test_no_name_leads_to_anything_but_a_result_file(
     api: Api, completed: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
     encoded = str(tmp_path / "secret.json").replace("/", "%2f")
     task_id = completed["id"]
-    address = name.format(id=task_id, ID=task_id.upper(), root=tmp_path, encoded=encoded)
-    answer = api.get(f"/files/{address}")
+    path = name.format(id=task_id, ID=task_id.upper(), root=tmp_path, encoded=encoded)
+    answer = api.get(f"/files/{path}")
     assert_problem(answer, 404)
     assert HIDDEN not in answer.content.decode()

@@ -21,13 +21,13 @@ LONG = "wait=30"
 
 
 def create(api: Api, key: str, kind: str = "gate", **fields: Any) -> Any:
-    """The answer to a create under that key, as it is written in the header."""
+    """Send a create with that header value as its key, and return the response."""
     body = {"name": "sample_name", **fields}
     return api.post(f"/create-{kind}", body, **{"Idempotency-Key": key})
 
 
 def assert_first(answer: Any) -> dict[str, Any]:
-    """Check that this request has created its task."""
+    """Check that the request has created its task."""
     assert answer.status_code == 201, answer.content
     assert not answer.has_header("Idempotent-Replayed")
     entry: dict[str, Any] = answer.json()
@@ -36,7 +36,7 @@ def assert_first(answer: Any) -> dict[str, Any]:
 
 
 def assert_replayed(answer: Any, first: dict[str, Any]) -> dict[str, Any]:
-    """Check that the answer has the task that `first` has created."""
+    """Check that the response replays the task of `first`."""
     assert answer.status_code == 201, answer.content
     assert answer["Idempotent-Replayed"] == "true"
     entry: dict[str, Any] = answer.json()
@@ -46,35 +46,35 @@ def assert_replayed(answer: Any, first: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-# The same again
+# Repeated requests
 
 
-def test_the_same_request_again_creates_nothing(api: Api) -> None:
+def test_a_repeated_request_creates_nothing(api: Api) -> None:
     first = assert_first(create(api, "key"))
     for _ in range(3):
         assert_replayed(create(api, "key"), first)
     assert [str(task_id) for task_id in stored()] == [first["id"]]
 
 
-def test_it_is_answered_with_the_entry_as_it_is_now(api: Api) -> None:
+def test_a_repeated_request_gets_the_current_entry(api: Api) -> None:
     first = assert_first(create(api, "key"))
     pending = create(api, "key")
     assert assert_replayed(pending, first)["status"] == "pending"
     assert int(pending["Retry-After"]) >= 1
     kinds.gate.set()
     ended = api.wait(first)
-    again = create(api, "key")
-    assert assert_replayed(again, first) == ended
-    assert not again.has_header("Retry-After")
+    repeated = create(api, "key")
+    assert assert_replayed(repeated, first) == ended
+    assert not repeated.has_header("Retry-After")
 
 
-def test_what_was_cancelled_is_not_started_again(api: Api) -> None:
+def test_a_repeated_request_does_not_restart_a_cancelled_task(api: Api) -> None:
     first = assert_first(create(api, "key"))
     api.delete(first)
     assert assert_replayed(create(api, "key"), first)["status"] == "cancelled"
 
 
-def test_a_key_is_no_part_of_what_others_can_read(api: Api) -> None:
+def test_a_key_appears_in_no_response(api: Api) -> None:
     entry = assert_first(create(api, "secret-key"))
     for answer in (api.get(f"/poll-gate/{entry['id']}"), api.get("/tasks"), create(api, "secret-key")):
         assert b"secret-key" not in answer.content
@@ -89,19 +89,19 @@ def test_a_key_is_no_part_of_what_others_can_read(api: Api) -> None:
         ("8e03978e-40d5-43dd-bc93-6894a57f9324", '"8e03978e-40d5-43dd-bc93-6894a57f9324"'), ("'key'", "\"'key'\""),
     ],
 )  # fmt: skip
-def test_a_key_is_the_same_with_quotes_and_without(api: Api, one: str, other: str) -> None:
+def test_a_key_is_the_same_with_and_without_quotes(api: Api, one: str, other: str) -> None:
     first = assert_first(create(api, one))
     assert_replayed(create(api, other), first)
 
 
 @pytest.mark.parametrize("other", ["Key", "key1", "ke", "k ey", '"key "', "'key'", "key;x"])
-def test_another_key_is_another_task(api: Api, other: str) -> None:
+def test_another_key_creates_another_task(api: Api, other: str) -> None:
     entries = [assert_first(create(api, key)) for key in ("key", other)]
     assert entries[0]["id"] != entries[1]["id"]
     assert_replayed(create(api, other), entries[1])
 
 
-def test_without_a_key_every_request_is_a_task_of_its_own(api: Api) -> None:
+def test_every_request_without_a_key_creates_a_task(api: Api) -> None:
     entries = [api.create("gate") for _ in range(3)] + [assert_first(create(api, "key"))]
     assert {entry["id"] for entry in entries} == {str(task_id) for task_id in stored()}
     assert len(stored()) == 4
@@ -115,26 +115,26 @@ def test_without_a_key_every_request_is_a_task_of_its_own(api: Api) -> None:
         b'{"name": "x", "anything": {"x": null, "y": [1]}, "tags": ["a"], "other": 1, "id": "mine"}',
         b'{"name": "  x ", "anything": {"x": null, "y": [1]}, "tags": ["\\u0061"]}',
     ],
-    ids=["another order", "other spaces", "what is ignored", "what comes to the same"],
+    ids=["another order", "other spaces", "ignored fields", "equal values"],
 )
 def test_a_payload_is_the_same_however_it_is_written(api: Api, body: bytes) -> None:
     first = assert_first(create(api, "key", "echo", name="x", anything={"x": None, "y": [1]}, tags=["a"]))
     assert_replayed(api.post("/create-echo", body, **{"Idempotency-Key": "key"}), first)
 
 
-def test_a_form_with_the_same_payload_is_the_same(api: Api) -> None:
+def test_a_form_with_the_same_payload_is_the_same_request(api: Api) -> None:
     first = assert_first(create(api, "key", "async", times=3, seconds=0.5))
     form = urlencode({"name": "sample_name", "times": "3", "seconds": "0.50"})
-    again = api.client.post(
+    repeated = api.client.post(
         "/create-async", form, content_type="application/x-www-form-urlencoded", headers={"Idempotency-Key": "key"}
     )
-    assert_replayed(again, first)
+    assert_replayed(repeated, first)
 
 
-# The same key for something else
+# The same key for another request
 
 
-def test_a_key_that_came_with_another_payload_is_refused(api: Api) -> None:
+def test_a_key_that_was_used_with_another_payload_is_refused(api: Api) -> None:
     first = assert_first(create(api, "key", "echo", tags=["a"]))
     others: list[dict[str, Any]] = [{"name": "other", "tags": ["a"]}, {"tags": ["b"]}, {"tags": ["a", "a"]}, {}]
     for other in others:
@@ -146,7 +146,7 @@ def test_a_key_that_came_with_another_payload_is_refused(api: Api) -> None:
     assert_replayed(create(api, "key", "echo", tags=["a"]), first)
 
 
-def test_a_key_that_came_for_another_kind_is_refused(api: Api) -> None:
+def test_a_key_that_was_used_for_another_kind_is_refused(api: Api) -> None:
     first = assert_first(create(api, "key"))
     assert_problem(create(api, "key", "async-single"), 422)
     assert_problem(create(api, "key", "task"), 422)
@@ -163,14 +163,14 @@ def test_a_key_that_came_for_another_kind_is_refused(api: Api) -> None:
     ],
     ids=repr,
 )  # fmt: skip
-def test_values_that_json_tells_apart_are_other_payloads(api: Api, one: bytes, other: bytes) -> None:
+def test_values_that_differ_in_json_are_different_payloads(api: Api, one: bytes, other: bytes) -> None:
     body = b'{"name": "x", "anything": [%s]}'
     first = assert_first(api.post("/create-echo", body % one, **{"Idempotency-Key": "key"}))
     assert_problem(api.post("/create-echo", body % other, **{"Idempotency-Key": "key"}), 422)
     assert_replayed(api.post("/create-echo", body % one, **{"Idempotency-Key": "key"}), first)
 
 
-# What is no key
+# Invalid keys
 
 
 @pytest.mark.parametrize(
@@ -181,22 +181,22 @@ def test_values_that_json_tells_apart_are_other_payloads(api: Api, one: bytes, o
     ],
     ids=repr,
 )  # fmt: skip
-def test_what_cannot_be_a_key_is_refused_and_nothing_is_stored(api: Api, key: str) -> None:
+def test_an_invalid_key_is_refused_and_nothing_is_stored(api: Api, key: str) -> None:
     assert_problem(create(api, key), 400, "Idempotency-Key")
     assert stored() == {}
 
 
-def test_a_request_that_is_refused_leaves_its_key_to_the_next(api: Api) -> None:
+def test_the_key_of_a_refused_request_can_be_used_again(api: Api) -> None:
     assert_problem(create(api, "key", name=""), 400)
     assert_problem(api.post("/create-gate?wait=x", {"name": "x"}, **{"Idempotency-Key": "key"}), 400)
     assert stored() == {}
     assert_first(create(api, "key"))
 
 
-# How long a key lives
+# The lifetime of a key
 
 
-def test_a_key_is_new_again_once_its_task_has_expired(api: Api, settings: LazySettings) -> None:
+def test_a_key_can_be_used_again_after_its_task_has_expired(api: Api, settings: LazySettings) -> None:
     settings.TASK_RETENTION_SECONDS = 0.2
     first = assert_first(create(api, "key", "async"))
     wait_for(lambda: api.get(f"/poll-async/{first['id']}").status_code == 410)
@@ -205,7 +205,7 @@ def test_a_key_is_new_again_once_its_task_has_expired(api: Api, settings: LazySe
     assert_replayed(create(api, "key", "async", do="sleep", seconds=600), second)
 
 
-def test_a_key_is_new_again_once_its_task_had_to_make_room(api: Api, settings: LazySettings) -> None:
+def test_a_key_can_be_used_again_after_its_task_was_dropped_to_make_room(api: Api, settings: LazySettings) -> None:
     settings.TASK_MAX_ENTRIES = 2
     kept, dropped = (assert_first(create(api, key, "async")) for key in ("kept", "dropped"))
     api.wait(dropped)
@@ -217,7 +217,7 @@ def test_a_key_is_new_again_once_its_task_had_to_make_room(api: Api, settings: L
     assert api.get(f"/poll-async/{dropped['id']}").status_code in (404, 410)
 
 
-def test_a_key_outlives_the_end_of_its_task(api: Api, settings: LazySettings) -> None:
+def test_a_key_stays_in_use_after_its_task_has_ended(api: Api, settings: LazySettings) -> None:
     settings.TASK_MAX_ENTRIES = 5
     first = api.wait(assert_first(create(api, "key", "async")))
     for _ in range(4):
@@ -227,7 +227,7 @@ def test_a_key_outlives_the_end_of_its_task(api: Api, settings: LazySettings) ->
 
 @pytest.mark.usefixtures("one_worker")
 @modes.alone
-def test_a_create_that_was_refused_for_want_of_room_leaves_its_key_to_the_next(api: Api) -> None:
+def test_the_key_of_a_create_that_the_full_queue_refused_can_be_used_again(api: Api) -> None:
     running = assert_first(create(api, "running"))
     wait_for(lambda: api.poll(running)["started_at"])
     waiting_task = assert_first(create(api, "waiting"))
@@ -236,14 +236,14 @@ def test_a_create_that_was_refused_for_want_of_room_leaves_its_key_to_the_next(a
     assert_problem(create(api, "key", name="other"), 503)
     assert stored() == before
     for key, entry in (("running", running), ("waiting", waiting_task)):
-        assert_replayed(create(api, key), entry)  # which needs no room
+        assert_replayed(create(api, key), entry)  # which needs no free slot
     kinds.gate.set()
     api.wait(waiting_task)
     assert_first(create(api, "key"))
 
 
 @modes.alone
-def test_a_server_that_stops_still_answers_what_it_has_accepted(api: Api) -> None:
+def test_a_stopping_server_still_replays_the_creates_it_has_accepted(api: Api) -> None:
     first = assert_first(create(api, "key"))
     get_dispatcher().drain(timeout=0)
     assert assert_replayed(create(api, "key"), first)["error"]["code"] == "interrupted"
@@ -272,7 +272,7 @@ def test_racing_requests_create_one_task(api: Api, start: threading.Barrier) -> 
     assert [str(task_id) for task_id in stored()] == [first["id"]]
 
 
-def test_of_racing_requests_for_different_things_one_wins(api: Api, start: threading.Barrier) -> None:
+def test_one_of_several_racing_requests_with_different_payloads_wins(api: Api, start: threading.Barrier) -> None:
     def race(number: int) -> Any:
         start.wait()
         return create(api, "key", name=f"task {number % 5}")
@@ -284,34 +284,34 @@ def test_of_racing_requests_for_different_things_one_wins(api: Api, start: threa
         assert answer.status_code == (201 if f"task {number % 5}" == entry.name else 422)
 
 
-class RefusingOnce(ThreadDispatcher):
-    """Has no room for the first task, but takes its time to find out: until another request is through."""
+class FirstTaskRefused(ThreadDispatcher):
+    """Refuses the first task, but only after other requests had time to finish."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = threading.Event()
+        self.is_asked = threading.Event()
         self.others: list[Future[Any]] = []
-        self.others_are_there = threading.Event()
+        self.others_are_sent = threading.Event()
 
     def dispatch(self, entry: TaskEntry) -> None:
-        if self.asked.is_set():
+        if self.is_asked.is_set():
             super().dispatch(entry)
             return
-        self.asked.set()
-        self.others_are_there.wait(20)
-        wait(self.others, timeout=0.2)  # they had better not be through by then
+        self.is_asked.set()
+        self.others_are_sent.wait(20)
+        wait(self.others, timeout=0.2)  # none of them may finish by then
         raise DispatcherFull(1)
 
 
 @modes.alone
-def test_nobody_is_given_a_task_that_is_then_refused(api: Api) -> None:
-    dispatcher = RefusingOnce()
+def test_no_request_replays_a_task_that_is_then_refused(api: Api) -> None:
+    dispatcher = FirstTaskRefused()
     get_dispatcher.override(dispatcher)
     with ThreadPoolExecutor(4) as clients:
         refused = clients.submit(create, api, "key")
-        assert dispatcher.asked.wait(20)
+        assert dispatcher.is_asked.wait(20)
         dispatcher.others += [clients.submit(create, api, "key") for _ in range(3)]
-        dispatcher.others_are_there.set()
+        dispatcher.others_are_sent.set()
         assert_problem(refused.result(), 503)
         answers = [request.result() for request in dispatcher.others]
     (task_id,) = stored()
@@ -322,10 +322,10 @@ def test_nobody_is_given_a_task_that_is_then_refused(api: Api) -> None:
     assert sum(not answer.has_header("Idempotent-Replayed") for answer in answers) == 1
 
 
-# Together with a wait
+# With a wait
 
 
-def test_a_request_that_is_sent_again_can_wait_for_the_end_of_the_first(api: Api) -> None:
+def test_a_repeated_request_can_wait_for_the_end_of_the_task(api: Api) -> None:
     first = assert_first(create(api, "key"))
     with ThreadPoolExecutor(3) as clients:
         headers = {"Idempotency-Key": "key", "Prefer": LONG}
@@ -343,8 +343,8 @@ def test_the_first_request_can_wait_while_the_next_one_does_not(api: Api) -> Non
         headers = {"Idempotency-Key": "key", "Prefer": LONG}
         request = clients.submit(api.post, "/create-gate", {"name": "sample_name"}, **headers)
         wait_for_waiters(1)
-        again = create(api, "key")
+        repeated = create(api, "key")
         kinds.gate.set()
         first = assert_first(request.result(timeout=20))
     assert first["status"] == "completed"
-    assert assert_replayed(again, first)["status"] == "pending"
+    assert assert_replayed(repeated, first)["status"] == "pending"

@@ -17,18 +17,18 @@ from tests.helpers import PROJECT, clean_environment
 
 
 async def coroutine(job: Any, payload: Any) -> None:
-    """Submit nothing."""
+    """Do nothing."""
 
 
 KINDS = '''
 from tasks.kinds.base import TaskKind
 
 def process(job, payload):
-    """Submit nothing."""
+    """Do nothing."""
 
 FIRST = TaskKind(name="shop-task", process=process)
 SECOND = TaskKind(name="shop-task", process=process)
-TAKEN = TaskKind(name="task", process=process)
+DUPLICATE = TaskKind(name="task", process=process)
 NO_KIND = 5
 '''
 BAD_NAME = """
@@ -39,7 +39,7 @@ INVOICE = TaskKind(name="Shop Invoice", process=print)
 
 
 def check(tmp_path: Path, command: str = "check", **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Start the service as far as `manage.py check` does, in a process of its own."""
+    """Run a command of `manage.py` in its own process."""
     (tmp_path / "shop_kinds.py").write_text(KINDS)
     (tmp_path / "shop_bad_name.py").write_text(BAD_NAME)
     return subprocess.run(
@@ -57,7 +57,7 @@ def check(tmp_path: Path, command: str = "check", **settings: str) -> "subproces
     ("setting", "value", "hint"),
     [
         ("TASK_KINDS", "shop_kinds.FIRST,shop_kinds.SECOND", "'shop-task'"),
-        ("TASK_KINDS", "shop_kinds.TAKEN", "'task'"),
+        ("TASK_KINDS", "shop_kinds.DUPLICATE", "'task'"),
         ("TASK_KINDS", "shop_bad_name.INVOICE", "'Shop Invoice'"),
         ("TASK_KINDS", "shop_nowhere.INVOICE", "'shop_nowhere.INVOICE'"),
         ("TASK_KINDS", "shop_kinds.NOBODY", "'shop_kinds.NOBODY'"),
@@ -69,7 +69,7 @@ def check(tmp_path: Path, command: str = "check", **settings: str) -> "subproces
         ("DEBUG", "maybe", "DEBUG"),
     ],
 )
-def test_a_start_that_cannot_work_is_stopped_by_one_clear_sentence(
+def test_an_invalid_setting_stops_the_start_with_one_clear_sentence(
     tmp_path: Path, setting: str, value: str, hint: str
 ) -> None:
     done = check(tmp_path, **{setting: value})
@@ -81,14 +81,14 @@ def test_a_start_that_cannot_work_is_stopped_by_one_clear_sentence(
     assert done.stdout == ""
 
 
-def test_a_kind_of_ones_own_and_plain_settings_start(tmp_path: Path) -> None:
+def test_the_service_starts_with_a_custom_kind_and_valid_settings(tmp_path: Path) -> None:
     done = check(tmp_path, TASK_KINDS=" shop_kinds.FIRST, ", TASK_THREADS="1", TASK_STEP_SECONDS="0", DEBUG="TRUE")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
 
-def test_a_kind_that_cannot_work_stops_a_command_that_makes_no_checks(tmp_path: Path) -> None:
-    done = check(tmp_path, "diffsettings", TASK_KINDS="shop_kinds.TAKEN")
+def test_an_invalid_kind_stops_a_command_that_runs_no_checks(tmp_path: Path) -> None:
+    done = check(tmp_path, "diffsettings", TASK_KINDS="shop_kinds.DUPLICATE")
     assert done.returncode != 0
     assert done.stderr.startswith("Cannot start: ")
 
@@ -99,10 +99,10 @@ def test_a_kind_that_cannot_work_stops_a_command_that_makes_no_checks(tmp_path: 
         (["tests.kinds.GATE", "tests.kinds.GATE"], None),
         (["tests.kinds.NOBODY"], "cannot be imported"),
         (["tests.kinds.gate"], "which is a Event"),
-        (["tests.bad_kinds.TAKEN"], "Two kinds of task are named 'task'"),
+        (["tests.bad_kinds.DUPLICATE"], "Two kinds of task are named 'task'"),
     ],
 )
-def test_every_path_must_lead_to_a_kind_with_a_name_of_its_own(
+def test_every_path_must_lead_to_a_kind_with_a_unique_name(
     settings: LazySettings, paths: list[str], hint: str | None
 ) -> None:
     settings.TASK_KINDS = paths
@@ -126,12 +126,12 @@ def test_every_path_must_lead_to_a_kind_with_a_name_of_its_own(
         ({"max_running": 0}, "`max_running`"),
     ],
 )
-def test_an_option_that_cannot_work_is_refused(options: dict[str, Any], hint: str) -> None:
+def test_an_invalid_option_is_refused(options: dict[str, Any], hint: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=hint):
         TaskKind(**{"name": "shop", "process": print, **options})
 
 
-# What a setting may be
+# The values of a setting
 
 
 @pytest.mark.parametrize("value", ["1", "true", "TRUE", " yes ", "On"])
@@ -147,7 +147,7 @@ def test_a_flag_is_off_unless_it_is_set(monkeypatch: pytest.MonkeyPatch, value: 
 
 
 @pytest.mark.parametrize(("value", "number"), [("1", 1), (" 64 ", 64), ("", 7)])
-def test_a_whole_number_is_read(monkeypatch: pytest.MonkeyPatch, value: str, number: int) -> None:
+def test_an_integer_is_read(monkeypatch: pytest.MonkeyPatch, value: str, number: int) -> None:
     monkeypatch.setenv("X", value)
     assert environment.integer("X", 7) == number
 
@@ -167,7 +167,7 @@ def test_seconds_are_read(monkeypatch: pytest.MonkeyPatch, value: str, number: f
     ],
     ids=["flag", "integer", "seconds"],
 )
-def test_any_other_value_is_refused_with_what_to_set(
+def test_an_invalid_value_is_refused_and_the_error_says_what_to_set(
     monkeypatch: pytest.MonkeyPatch, reader: Callable[[str], object], values: list[str]
 ) -> None:
     for value in values:
@@ -211,6 +211,6 @@ def test_a_payload_that_does_not_extend_the_common_one_is_refused(payload: Any) 
         TaskKind(name="invoice", process=print, payload=payload)
 
 
-def test_a_kind_splits_what_a_client_sent_into_name_and_input() -> None:
+def test_a_kind_splits_the_payload_into_name_and_input() -> None:
     entry = TaskKind(name="invoice", process=print, payload=Invoice).new_entry({"name": "x", "number": "7", "other": 1})
     assert (entry.kind, entry.name, entry.input) == ("invoice", "x", {"number": 7})

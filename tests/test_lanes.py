@@ -1,4 +1,4 @@
-"""What each kind of lane promises, over HTTP: a kind finds the same on a thread, on the event loop and in a process."""
+"""The promises of every lane, over HTTP: a kind works the same on a thread, on the event loop and in a process."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ def is_started(api: Api, entry: dict[str, Any]) -> bool:
 
 
 def is_at_gate(api: Api, entry: dict[str, Any]) -> bool:
-    """Whether its code runs, too."""
+    """Whether the code of the task runs, too, and not only its attempt."""
     return bool(api.poll(entry)["message"] == "at the gate")
 
 
@@ -41,13 +41,13 @@ def test_a_task_returns_its_result(api: Api, lane: str) -> None:
 
 
 @on_each_lane
-def test_the_input_a_client_sees_is_not_the_one_the_code_gets(api: Api, lane: str) -> None:
+def test_a_task_that_changes_its_payload_does_not_change_the_input_of_its_entry(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane, do="mutate"))
     assert ended["input"]["do"] == "mutate"
 
 
 @on_each_lane
-def test_a_result_file_is_served_once_the_task_is_completed(api: Api, lane: str) -> None:
+def test_a_result_file_is_served_after_the_task_has_completed(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane, do="save"))
     assert ended["file_path"] == f"files/{lane}_{ended['id']}.txt"
     answer = api.get(f"/{ended['file_path']}")
@@ -58,7 +58,7 @@ def test_a_result_file_is_served_once_the_task_is_completed(api: Api, lane: str)
 
 
 @on_each_lane
-def test_progress_is_shown_while_the_task_runs_and_the_last_word_of_a_burst_is_shown_soon(api: Api, lane: str) -> None:
+def test_progress_is_shown_while_the_task_runs_including_the_last_report_of_a_burst(api: Api, lane: str) -> None:
     entry = api.create(lane, do="report-then-sleep", seconds=20)
     now = wait_for(lambda: (now := api.poll(entry)) and now["progress"] == 59 and now)
     assert now["status"] == "pending"
@@ -67,7 +67,7 @@ def test_progress_is_shown_while_the_task_runs_and_the_last_word_of_a_burst_is_s
 
 
 @on_each_lane
-def test_progress_in_a_tight_loop_changes_the_entry_at_most_some_twenty_times_a_second(api: Api, lane: str) -> None:
+def test_progress_in_a_tight_loop_changes_the_entry_at_most_about_20_times_a_second(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane, do="report", times=10_000))
     seconds = seconds_between(ended, "started_at", "finished_at")
     changes = ended["version"] - 3  # less the create, the claim and the end
@@ -77,23 +77,23 @@ def test_progress_in_a_tight_loop_changes_the_entry_at_most_some_twenty_times_a_
 
 @modes.in_lanes
 @pytest.mark.parametrize("lane", ["thread", "async"])
-def test_an_older_word_of_progress_never_takes_the_place_of_the_last(
+def test_an_older_progress_report_never_replaces_the_latest_one(
     api: Api, lane: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_last, is_late_one_done = threading.Event(), threading.Event()
+    is_last_stored, is_late_report_done = threading.Event(), threading.Event()
     change = get_registry().change
 
     def changed(*args: Any, **options: Any) -> Any:
         if threading.current_thread().name == "tasks-progress":
-            is_last.wait(5)
+            is_last_stored.wait(5)
             try:
                 return change(*args, **options)
             finally:
-                is_late_one_done.set()
+                is_late_report_done.set()
         now = change(*args, **options)
         if now.message == "last step" and not now.ended:
-            is_last.set()
-            is_late_one_done.wait(5)
+            is_last_stored.set()
+            is_late_report_done.wait(5)
         return now
 
     monkeypatch.setattr(get_registry(), "change", changed)
@@ -101,19 +101,19 @@ def test_an_older_word_of_progress_never_takes_the_place_of_the_last(
 
 
 @on_each_lane
-def test_progress_never_goes_back_and_stays_when_the_task_fails(api: Api, lane: str) -> None:
+def test_progress_never_decreases_and_is_kept_when_the_task_fails(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane, do="report-and-raise"))
     assert (ended["status"], ended["progress"], ended["message"]) == ("failed", 70, "fell back")
 
 
 @on_each_lane
 def test_a_thread_that_a_task_left_behind_reports_on_no_other_task(api: Api, lane: str) -> None:
-    haunted = [api.wait(api.create(lane, do="haunt"))]
+    first = api.wait(api.create(lane, do="leave-thread"))
     after = [api.wait(api.create(lane, do="report", times=3)) for _ in range(20)]
-    assert {entry["status"] for entry in haunted + after} == {"completed"}
+    assert {entry["status"] for entry in [first, *after]} == {"completed"}
     assert {entry["message"] for entry in after} == {"last step"}
-    wait_for(lambda: "haunt" not in {thread.name for thread in threading.enumerate()})
-    assert api.poll(haunted[0]) == haunted[0]
+    wait_for(lambda: "left-behind" not in {thread.name for thread in threading.enumerate()})
+    assert api.poll(first) == first
 
 
 # Cancel
@@ -121,7 +121,7 @@ def test_a_thread_that_a_task_left_behind_reports_on_no_other_task(api: Api, lan
 
 @on_each_lane
 @modes.in_lanes
-def test_a_cancelled_task_is_cancelled_at_once_and_its_work_stops(api: Api, lane: str) -> None:
+def test_a_cancel_takes_effect_immediately_and_stops_the_work(api: Api, lane: str) -> None:
     entry = api.create(lane, do="check", seconds=20)
     wait_for(lambda: is_started(api, entry))
     answer = api.delete(entry)
@@ -145,9 +145,9 @@ def test_a_queued_task_that_is_cancelled_never_starts(api: Api, lane: str) -> No
     assert api.poll(second)["attempt"] == 0
 
 
-@pytest.mark.parametrize("do", ["check", "watch", "progress"])
+@pytest.mark.parametrize("do", ["check", "read-cancelled", "progress"])
 @modes.in_lanes
-def test_a_thread_stops_at_its_next_word_with_the_job(api: Api, do: str) -> None:
+def test_a_cancelled_thread_stops_at_its_next_use_of_the_job(api: Api, do: str) -> None:
     entry = api.create("thread", do=do, seconds=20)
     wait_for(lambda: is_started(api, entry))
     cancelled = api.delete(entry).json()
@@ -156,7 +156,7 @@ def test_a_thread_stops_at_its_next_word_with_the_job(api: Api, do: str) -> None
 
 
 @modes.in_lanes
-def test_what_a_thread_returns_after_its_task_was_cancelled_is_dropped(api: Api) -> None:
+def test_the_result_of_a_thread_is_dropped_after_its_task_was_cancelled(api: Api) -> None:
     entry = api.create("gate")
     wait_for(lambda: is_at_gate(api, entry))
     cancelled = api.delete(entry).json()
@@ -172,7 +172,7 @@ def test_an_ended_task_cannot_be_cancelled(api: Api) -> None:
     assert api.poll(entry) == entry
 
 
-def test_only_a_task_of_the_kind_can_be_cancelled(api: Api) -> None:
+def test_a_task_cannot_be_cancelled_under_another_kind(api: Api) -> None:
     entry = api.create("gate")
     assert_problem(api.delete({**entry, "kind": "task"}), 404)
     assert api.poll(entry)["status"] == "pending"
@@ -180,7 +180,7 @@ def test_only_a_task_of_the_kind_can_be_cancelled(api: Api) -> None:
 
 @on_each_lane
 @modes.in_lanes
-def test_a_cancelled_task_is_never_tried_again(api: Api, lane: str) -> None:
+def test_a_cancelled_task_is_never_retried(api: Api, lane: str) -> None:
     entry = api.create(f"{lane}-retry", do="sleep", seconds=20)
     wait_for(lambda: is_started(api, entry))
     cancelled = api.delete(entry).json()
@@ -193,7 +193,7 @@ def test_a_cancelled_task_is_never_tried_again(api: Api, lane: str) -> None:
 
 
 @on_each_lane
-def test_a_task_that_takes_too_long_fails_in_time_and_frees_its_place(
+def test_a_task_that_exceeds_its_timeout_fails_in_time_and_frees_its_slot(
     api: Api, lane: str, settings: LazySettings
 ) -> None:
     settings.TASK_THREADS = settings.TASK_ASYNC_LIMIT = 1
@@ -207,12 +207,12 @@ def test_a_task_that_takes_too_long_fails_in_time_and_frees_its_place(
         assert seconds >= 0.3
         return seconds
 
-    # Whatever else keeps the machine busy, it lets one of them be in time.
+    # On a busy machine not every attempt is in time, so one of several has to be.
     wait_for(lambda: time_out() < 0.55)
     assert api.wait(api.create(lane))["status"] == "completed"
 
 
-def test_a_thread_that_ignores_its_timeout_is_lost_and_replaced_until_it_returns(
+def test_a_thread_that_ignores_its_timeout_is_orphaned_and_replaced_until_it_returns(
     api: Api, settings: LazySettings
 ) -> None:
     settings.TASK_THREADS = 1
@@ -225,25 +225,23 @@ def test_a_thread_that_ignores_its_timeout_is_lost_and_replaced_until_it_returns
     assert api.poll(ended) == ended
 
 
-def test_there_are_never_more_lost_threads_than_places(api: Api, settings: LazySettings) -> None:
+def test_orphaned_threads_never_outnumber_the_slots(api: Api, settings: LazySettings) -> None:
     settings.TASK_THREADS = 1
     get_dispatcher.override(ThreadDispatcher())
-    lost = api.create("gate")
-    wait_for(lambda: is_at_gate(api, lost))
-    api.delete(lost)
-    keeps_its_place = api.create("gate")
-    wait_for(lambda: is_at_gate(api, keeps_its_place))
-    api.delete(keeps_its_place)
+    orphan = api.create("gate")
+    wait_for(lambda: is_at_gate(api, orphan))
+    api.delete(orphan)
+    keeps_its_slot = api.create("gate")
+    wait_for(lambda: is_at_gate(api, keeps_its_slot))
+    api.delete(keeps_its_slot)
     assert get_dispatcher().counts()["threads"] == (0, 1, 1)
-    waits = api.create("thread")
+    waiting = api.create("thread")
     kinds.gate.set()
-    assert api.wait(waits)["status"] == "completed"
+    assert api.wait(waiting)["status"] == "completed"
     wait_for(lambda: get_dispatcher().counts()["threads"] == (0, 0, 0))
 
 
-def test_a_coroutine_that_swallows_its_cancellation_loses_its_place_all_the_same(
-    api: Api, settings: LazySettings
-) -> None:
+def test_a_coroutine_that_ignores_its_cancellation_still_frees_its_slot(api: Api, settings: LazySettings) -> None:
     settings.TASK_ASYNC_LIMIT = 1
     get_dispatcher.override(ThreadDispatcher())
     assert api.wait(api.create("async-timeout", do="stubborn", seconds=1))["error"]["code"] == "timeout"
@@ -255,26 +253,26 @@ def test_a_coroutine_that_swallows_its_cancellation_loses_its_place_all_the_same
 
 
 @on_each_lane
-def test_a_failed_attempt_is_followed_by_the_next(api: Api, lane: str) -> None:
+def test_a_failed_attempt_is_retried(api: Api, lane: str) -> None:
     ended = api.wait(api.create(f"{lane}-retry", do="fail-until", times=3))
     assert (ended["status"], ended["attempt"], ended["result"], ended["error"]) == ("completed", 3, 3, None)
 
 
 @on_each_lane
-def test_the_last_attempt_that_fails_is_the_end(api: Api, lane: str) -> None:
+def test_a_task_fails_when_its_last_attempt_fails(api: Api, lane: str) -> None:
     ended = api.wait(api.create(f"{lane}-retry", do="fail-until", times=9))
     assert (ended["status"], ended["attempt"]) == ("failed", 3)
     assert ended["error"] == {"code": "exception", "detail": "ValueError: attempt 3"}
 
 
 @on_each_lane
-def test_a_permanent_failure_stops_at_once(api: Api, lane: str) -> None:
+def test_a_permanent_failure_is_not_retried(api: Api, lane: str) -> None:
     ended = api.wait(api.create(f"{lane}-retry", do="fail-for-good"))
     assert (ended["status"], ended["attempt"]) == ("failed", 1)
     assert ended["error"] == {"code": "permanent", "detail": "It can never work."}
 
 
-def test_a_task_that_waits_for_its_next_attempt_shows_its_error_and_holds_no_place(
+def test_a_task_that_waits_for_its_next_attempt_shows_its_error_and_uses_no_slot(
     api: Api, settings: LazySettings
 ) -> None:
     settings.TASK_THREADS = 1
@@ -288,20 +286,20 @@ def test_a_task_that_waits_for_its_next_attempt_shows_its_error_and_holds_no_pla
 
 
 @modes.alone
-def test_where_too_many_wait_for_their_next_attempt_a_failure_stands(api: Api, settings: LazySettings) -> None:
+def test_a_failed_attempt_is_not_retried_when_too_many_tasks_wait_for_a_retry(api: Api, settings: LazySettings) -> None:
     settings.TASK_QUEUE_LIMIT = 1
     get_dispatcher.override(ThreadDispatcher())
-    waits = api.create("thread-late-retry", do="fail-until", times=9)
-    wait_for(lambda: api.poll(waits)["error"])
+    waiting = api.create("thread-late-retry", do="fail-until", times=9)
+    wait_for(lambda: api.poll(waiting)["error"])
     ended = api.wait(api.create("thread-late-retry", do="fail-until", times=9))
     assert (ended["status"], ended["error"]["detail"]) == ("failed", "ValueError: attempt 1")
 
 
 @pytest.mark.parametrize("lane", ["thread", "process"])
-def test_a_timeout_is_a_failure_that_is_tried_again(api: Api, lane: str, settings: LazySettings) -> None:
+def test_an_attempt_that_times_out_is_retried(api: Api, lane: str, settings: LazySettings) -> None:
     settings.TASK_PROCESSES = 2
     get_dispatcher.override(ThreadDispatcher())
-    # Two workers are there, so that the next attempt is taken up at once.
+    # With two workers, the next attempt begins immediately.
     both = [api.create(lane, do="check", seconds=20) for _ in range(2)]
     wait_for(lambda: all(is_started(api, entry) for entry in both))
     for entry in both:
@@ -314,9 +312,9 @@ def test_a_timeout_is_a_failure_that_is_tried_again(api: Api, lane: str, setting
 # Crashes
 
 
-@pytest.mark.parametrize(("do", "code"), [("kill", -9), ("leave", 0)])
+@pytest.mark.parametrize(("do", "code"), [("kill", -9), ("exit-process", 0)])
 @modes.in_lanes
-def test_a_process_that_ends_in_a_task_fails_that_task_alone(api: Api, do: str, code: int) -> None:
+def test_a_process_that_ends_during_a_task_fails_only_that_task(api: Api, do: str, code: int) -> None:
     ended = api.wait(api.create("process", do=do))
     assert ended["status"] == "failed"
     assert ended["error"]["code"] == "crashed"
@@ -325,7 +323,7 @@ def test_a_process_that_ends_in_a_task_fails_that_task_alone(api: Api, do: str, 
 
 
 @modes.in_lanes
-def test_a_crash_is_a_failure_that_is_tried_again(api: Api) -> None:
+def test_a_crashed_attempt_is_retried(api: Api) -> None:
     ended = api.wait(api.create("process-retry", do="kill"))
     assert (ended["attempt"], ended["error"]["code"]) == (3, "crashed")
 
@@ -340,7 +338,7 @@ def test_an_idle_process_that_is_killed_is_replaced(api: Api) -> None:
 
 
 @modes.in_lanes
-def test_processes_give_way_to_requests(api: Api) -> None:
+def test_worker_processes_have_a_lower_priority_than_requests(api: Api) -> None:
     api.wait(api.create("process"))
     [process] = _worker_processes()
     assert os.getpriority(os.PRIO_PROCESS, process) > os.getpriority(os.PRIO_PROCESS, 0)
@@ -349,7 +347,7 @@ def test_processes_give_way_to_requests(api: Api) -> None:
 
 
 @pytest.mark.parametrize("lane", ["thread", "process"])
-def test_a_kind_that_exits_fails_its_task_and_not_its_worker(api: Api, lane: str) -> None:
+def test_a_kind_that_raises_system_exit_fails_its_task_and_keeps_its_worker(api: Api, lane: str) -> None:
     ended = api.wait(api.create(lane, do="exit"))
     assert ended["error"]["code"] == "exception"
     assert api.wait(api.create(lane))["status"] == "completed"
@@ -359,7 +357,9 @@ def test_a_kind_that_exits_fails_its_task_and_not_its_worker(api: Api, lane: str
 
 
 @on_each_lane
-def test_a_kind_at_its_own_limit_waits_and_holds_up_no_other(api: Api, lane: str, settings: LazySettings) -> None:
+def test_a_kind_at_its_own_limit_waits_without_blocking_other_kinds(
+    api: Api, lane: str, settings: LazySettings
+) -> None:
     settings.TASK_PROCESSES = 2
     get_dispatcher.override(ThreadDispatcher())
     first = api.create(f"{lane}-single", do="sleep", seconds=20)
@@ -372,7 +372,7 @@ def test_a_kind_at_its_own_limit_waits_and_holds_up_no_other(api: Api, lane: str
 
 
 @on_each_lane
-def test_a_full_lane_refuses_with_a_time_that_follows_from_its_queue(
+def test_a_full_lane_refuses_with_a_retry_after_that_follows_its_queue(
     api: Api, lane: str, settings: LazySettings
 ) -> None:
     settings.TASK_THREADS = settings.TASK_ASYNC_LIMIT = settings.TASK_PROCESSES = 1
@@ -388,7 +388,7 @@ def test_a_full_lane_refuses_with_a_time_that_follows_from_its_queue(
     assert {api.wait(entry)["status"] for entry in waiting} == {"completed"}
 
 
-def test_a_lane_runs_as_many_tasks_at_once_as_it_has_threads(api: Api, settings: LazySettings) -> None:
+def test_a_lane_runs_as_many_tasks_concurrently_as_it_has_threads(api: Api, settings: LazySettings) -> None:
     settings.TASK_THREADS = 3
     get_dispatcher.override(ThreadDispatcher())
     entries = [api.create("gate") for _ in range(5)]
@@ -399,7 +399,7 @@ def test_a_lane_runs_as_many_tasks_at_once_as_it_has_threads(api: Api, settings:
 
 
 @modes.in_lanes
-def test_where_the_system_has_no_thread_left_a_create_is_refused_and_leaves_nothing_behind(
+def test_a_create_is_refused_and_stores_nothing_when_no_thread_can_start(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(thread: threading.Thread) -> None:
@@ -412,7 +412,7 @@ def test_where_the_system_has_no_thread_left_a_create_is_refused_and_leaves_noth
     assert api.wait(api.create("thread"))["status"] == "completed"
 
 
-def test_nothing_starts_before_the_first_task() -> None:
+def test_no_thread_starts_before_the_first_task() -> None:
     before = set(threading.enumerate())
     get_dispatcher.override(ThreadDispatcher())
     assert set(get_dispatcher().counts().values()) == {(0, 0, 0)}
@@ -425,11 +425,11 @@ def test_every_thread_has_a_name_and_ends_with_its_dispatcher(api: Api) -> None:
         api.wait(api.create(lane, do="report", times=100))
     assert get_dispatcher().drain(5)
     get_registry().close()
-    wait_for(lambda: not [thread for thread in threading.enumerate() if _is_ours(thread)])
+    wait_for(lambda: not [thread for thread in threading.enumerate() if _belongs_to_service(thread)])
     assert not _worker_processes()
 
 
-def _is_ours(thread: threading.Thread) -> bool:
+def _belongs_to_service(thread: threading.Thread) -> bool:
     return thread.name.startswith("tasks-")
 
 

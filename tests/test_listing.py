@@ -1,4 +1,4 @@
-"""The list of all tasks, a page at a time."""
+"""The list of all tasks, in pages."""
 
 import base64
 import threading
@@ -28,8 +28,8 @@ def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pagination, "PAGE_SIZE", 3)
 
 
-def listed(api: Api, address: str = "/tasks") -> dict[str, Any]:
-    answer = api.get(address)
+def listed(api: Api, url: str = "/tasks") -> dict[str, Any]:
+    answer = api.get(url)
     assert answer.status_code == 200, answer.content
     page: dict[str, Any] = answer.json()
     assert set(page) == {"next", "previous", "results"}
@@ -40,21 +40,21 @@ def ids(page: dict[str, Any]) -> list[str]:
     return [entry["id"] for entry in page["results"]]
 
 
-def walk(api: Api, link: str, address: str | None = "/tasks") -> Iterator[dict[str, Any]]:
-    """The page at that address, and all that follow from it by `next` or by `previous`."""
-    while address is not None:
-        page = listed(api, address)
+def walk(api: Api, link: str, url: str | None = "/tasks") -> Iterator[dict[str, Any]]:
+    """Yield the page at that URL, and all that follow from it by `next` or by `previous`."""
+    while url is not None:
+        page = listed(api, url)
         yield page
-        address = page[link]
+        url = page[link]
 
 
 def pending(api: Api, count: int) -> list[str]:
-    """The ids of so many new tasks, newest first; none of them ends, and one of them runs."""
+    """Create `count` tasks and return their ids, newest first; none of them ends, and one of them runs."""
     return [api.create("thread-single", do="sleep", seconds=600)["id"] for _ in range(count)][::-1]
 
 
 def expire(*task_ids: str) -> None:
-    """Let these tasks be over and forgotten."""
+    """Cancel these tasks, and let them expire immediately."""
     for task_id in task_ids:
         get_registry().change(UUID(task_id), lambda now: replace(now.cancelled(), expires_at=datetime.now(UTC)))
 
@@ -62,7 +62,7 @@ def expire(*task_ids: str) -> None:
 # One page
 
 
-def test_all_tasks_are_listed_newest_first_as_they_are_now(api: Api) -> None:
+def test_all_tasks_are_listed_newest_first_with_their_current_state(api: Api) -> None:
     assert listed(api) == {"next": None, "previous": None, "results": []}
     entries = [api.create("async"), api.create("task"), api.create("broken", how="x"), api.create("gate")]
     entries = [api.wait(entry) for entry in entries[:3]] + entries[3:]
@@ -71,7 +71,7 @@ def test_all_tasks_are_listed_newest_first_as_they_are_now(api: Api) -> None:
     assert listed(api) == {"next": None, "previous": None, "results": entries[::-1]}
 
 
-def test_a_list_may_not_be_stored(api: Api) -> None:
+def test_the_list_may_not_be_cached(api: Api) -> None:
     answer = api.get("/tasks")
     assert answer["Content-Type"] == "application/json"
     assert answer["Cache-Control"] == "no-store"
@@ -82,35 +82,35 @@ def test_a_trailing_slash_makes_no_difference(api: Api) -> None:
     assert ids(listed(api, "/tasks/")) == ids(listed(api))
 
 
-def test_fifty_tasks_are_a_page(api: Api) -> None:
+def test_a_page_has_fifty_tasks(api: Api) -> None:
     everything = pending(api, 51)
     first = listed(api)
     assert ids(first) == everything[:50]
     assert ids(listed(api, first["next"])) == everything[50:]
 
 
-def test_a_head_request_is_answered_without_a_body(client: Client) -> None:
+def test_a_head_response_has_no_body(client: Client) -> None:
     answer = client.head("/tasks")
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_a_list_can_only_be_read(client: Client, method: str) -> None:
+def test_the_list_is_read_only(client: Client, method: str) -> None:
     assert_problem(client.generic(method, "/tasks", b"{}", content_type="application/json"), 405, "GET")
 
 
 def test_an_expired_task_is_not_listed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "SWEEP_SECONDS", 600)  # so that nobody drops it
-    kept, gone = api.wait(api.create("async")), api.wait(api.create("async"))
+    monkeypatch.setattr(retention, "SWEEP_SECONDS", 600)  # so that no sweep drops it
+    kept, expired = api.wait(api.create("async")), api.wait(api.create("async"))
     soon = datetime.now(UTC) + timedelta(seconds=0.1)
-    get_registry().change(UUID(gone["id"]), lambda now: replace(now, expires_at=soon))
-    wait_for(lambda: api.get(f"/poll-async/{gone['id']}").status_code == 410)
+    get_registry().change(UUID(expired["id"]), lambda now: replace(now, expires_at=soon))
+    wait_for(lambda: api.get(f"/poll-async/{expired['id']}").status_code == 410)
     assert ids(listed(api)) == [kept["id"]]
     assert ids(listed(api, "/tasks?status=completed&kind=async")) == [kept["id"]]
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_task_that_was_refused_is_not_listed(api: Api) -> None:
+def test_a_refused_task_is_not_listed(api: Api) -> None:
     running = api.create("gate")
     wait_for(lambda: api.poll(running)["started_at"])
     waiting = api.create("gate")
@@ -121,7 +121,7 @@ def test_a_task_that_was_refused_is_not_listed(api: Api) -> None:
 # Filters
 
 
-def test_only_one_kind_or_one_status_can_be_asked_for(api: Api) -> None:
+def test_the_list_can_be_filtered_by_kind_and_by_status(api: Api) -> None:
     gate, running = api.create("gate"), api.create("async", do="sleep", seconds=600)
     done, failed, cancelled = api.create("async"), api.create("thread", do="fail-for-good"), api.create("gate")
     api.delete(cancelled)
@@ -145,20 +145,20 @@ def test_only_one_kind_or_one_status_can_be_asked_for(api: Api) -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "x", "Task", "task,gate", "task%20", "%00", "%FF", "%F0%9F%A7%AA"])
-def test_an_unknown_kind_is_refused_with_those_there_are(api: Api, kind: str) -> None:
+def test_an_unknown_kind_is_refused_and_the_known_kinds_are_named(api: Api, kind: str) -> None:
     problem = assert_problem(api.get(f"/tasks?kind={kind}"), 400, "`kind`")
     for known in get_kinds():
         assert known in problem["detail"]
 
 
 @pytest.mark.parametrize("status", ["", "x", "Pending", "running", "pending,failed", "None"])
-def test_an_unknown_status_is_refused_with_those_there_are(api: Api, status: str) -> None:
+def test_an_unknown_status_is_refused_and_the_known_statuses_are_named(api: Api, status: str) -> None:
     problem = assert_problem(api.get(f"/tasks?status={status}"), 400, "`status`")
     for known in ("pending", "completed", "failed", "cancelled"):
         assert known in problem["detail"]
 
 
-# Page after page
+# Walks through the pages
 
 
 @pytest.mark.usefixtures("_small_pages")
@@ -175,19 +175,19 @@ def test_next_leads_to_the_oldest_and_previous_back_to_the_newest(api: Api, coun
 
 
 @pytest.mark.usefixtures("_small_pages")
-def test_every_address_is_absolute_and_keeps_what_was_asked_for(api: Api) -> None:
+def test_every_link_is_absolute_and_keeps_the_query_parameters(api: Api) -> None:
     pending(api, 9)
     second = listed(api, listed(api, "/tasks/?kind=thread-single&status=pending&x=%C3%A9")["next"])
     for link in ("next", "previous"):
-        address = urlsplit(second[link])
-        assert (address.scheme, address.netloc, address.path) == ("http", "testserver", "/tasks/")
-        query = parse_qs(address.query)
+        url = urlsplit(second[link])
+        assert (url.scheme, url.netloc, url.path) == ("http", "testserver", "/tasks/")
+        query = parse_qs(url.query)
         assert set(query) == {"kind", "status", "x", "cursor"}
         assert (query["kind"], query["status"], query["x"]) == (["thread-single"], ["pending"], ["é"])
 
 
 @pytest.mark.usefixtures("_small_pages")
-def test_filters_hold_for_all_pages(api: Api) -> None:
+def test_filters_apply_to_all_pages(api: Api) -> None:
     wanted = []
     for _ in range(7):
         wanted += pending(api, 1)
@@ -215,7 +215,7 @@ def test_a_walk_is_not_disturbed_by_new_tasks(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("_small_pages")
-def test_a_walk_goes_on_where_its_own_page_has_expired(api: Api) -> None:
+def test_a_walk_continues_after_the_tasks_of_its_page_have_expired(api: Api) -> None:
     everything = pending(api, 9)
     first = listed(api)
     second = listed(api, first["next"])
@@ -226,7 +226,7 @@ def test_a_walk_goes_on_where_its_own_page_has_expired(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("_small_pages")
-def test_from_a_page_on_which_all_has_expired_there_is_a_way_to_the_others(api: Api) -> None:
+def test_a_page_whose_tasks_have_all_expired_still_links_to_the_others(api: Api) -> None:
     everything = pending(api, 9)
     second = listed(api, listed(api)["next"])
     expire(*everything[:3])
@@ -239,12 +239,12 @@ def test_from_a_page_on_which_all_has_expired_there_is_a_way_to_the_others(api: 
     assert [task_id for page in walk(api, "previous", older["previous"]) for task_id in ids(page)] == everything[3:6]
 
 
-def test_no_walk_misses_a_task_or_meets_one_twice_while_others_come_and_go(
+def test_no_walk_misses_or_repeats_a_task_while_others_come_and_go(
     api: Api, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pagination, "PAGE_SIZE", 7)
     settings.TASK_MAX_ENTRIES = 5  # so that ended tasks soon expire
-    staying: set[str] = set()
+    pending_ids: set[str] = set()
     stop = threading.Event()
 
     def come_and_go() -> None:
@@ -253,16 +253,16 @@ def test_no_walk_misses_a_task_or_meets_one_twice_while_others_come_and_go(
                 return
             api.delete(api.create("thread-single"))
             api.create("async")
-            staying.update(pending(api, 1))
+            pending_ids.update(pending(api, 1))
 
-    staying.update(pending(api, 20))
+    pending_ids.update(pending(api, 20))
     with ThreadPoolExecutor(2) as others:
         running = [others.submit(come_and_go) for _ in range(2)]
         try:
             for _ in range(4):
-                for link, address in (("next", "/tasks"), ("previous", oldest_page(api))):
-                    before = set(staying)
-                    seen = [task_id for page in walk(api, link, address) for task_id in ids(page)]
+                for link, url in (("next", "/tasks"), ("previous", oldest_page(api))):
+                    before = set(pending_ids)
+                    seen = [task_id for page in walk(api, link, url) for task_id in ids(page)]
                     assert len(seen) == len(set(seen))
                     assert before <= set(seen)
         finally:
@@ -272,14 +272,14 @@ def test_no_walk_misses_a_task_or_meets_one_twice_while_others_come_and_go(
 
 
 def oldest_page(api: Api) -> str:
-    """The address of what was created first, which is where a walk to the newest begins."""
+    """Return the URL of the page with the oldest tasks, where a walk to the newest begins."""
     *_, last = walk(api, "next")
     cursor = pagination.Cursor(Position(datetime(2020, 1, 1, tzinfo=UTC), UUID(TASK_ID)), is_after=True)
     assert last["next"] is None
     return f"/tasks?cursor={cursor}"
 
 
-# Wrong cursors
+# Invalid cursors
 
 
 MOMENT = "2026-01-02T03:04:05.678901"
@@ -290,16 +290,16 @@ def cursor(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "address",
+    "value",
     [
         "", "x", "=", "before", "%F0%9F%A7%AA", "%00", "a" * 4000, cursor("x"), cursor("||"), cursor("|" * 20_000),
         base64.urlsafe_b64encode(b"\xff\xfe|\xff|\xff").decode(), cursor(f"before|{MOMENT}+00:00|{TASK_ID}")[:-3],
     ],
-    ids=lambda address: address[:30],
+    ids=lambda value: value[:30],
 )  # fmt: skip
-def test_what_is_no_cursor_is_refused(api: Api, address: str) -> None:
+def test_a_malformed_cursor_is_refused(api: Api, value: str) -> None:
     pending(api, 1)
-    assert_problem(api.get(f"/tasks?cursor={address}"), 400, "`cursor`")
+    assert_problem(api.get(f"/tasks?cursor={value}"), 400, "`cursor`")
 
 
 @pytest.mark.parametrize(
@@ -316,14 +316,14 @@ def test_what_is_no_cursor_is_refused(api: Api, address: str) -> None:
     ],
     ids=lambda text: text[:60],
 )  # fmt: skip
-def test_a_wrong_cursor_is_refused(api: Api, text: str) -> None:
+def test_a_cursor_with_invalid_content_is_refused(api: Api, text: str) -> None:
     pending(api, 1)
     assert listed(api, f"/tasks?cursor={cursor(f'before|{MOMENT}+00:00|{TASK_ID}')}")["results"] == []
     assert_problem(api.get(f"/tasks?cursor={cursor(text)}"), 400, "`cursor`")
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00.000000+00:00", "9999-12-31T23:59:59.999999+00:00"])
-def test_a_cursor_may_lie_anywhere(api: Api, moment: str) -> None:
+def test_a_cursor_may_point_to_any_time(api: Api, moment: str) -> None:
     (task_id,) = pending(api, 1)
     for side in ("before", "after"):
         page = listed(api, f"/tasks?cursor={cursor(f'{side}|{moment}|{TASK_ID}')}")

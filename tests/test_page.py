@@ -1,4 +1,4 @@
-"""The page that shows the tasks, in a real browser and from a real server."""
+"""The page of the tasks, in a real browser and from a real server."""
 
 import os
 import shutil
@@ -26,8 +26,8 @@ SETTINGS = {
     "COVERAGE_PROCESS_CONFIG": "",
 }
 StartBackup = Callable[[Server, str], Path]
-# The pauses of the page are a tenth of what they are.
-HASTE = "const wait = setTimeout; window.setTimeout = (call, pause) => wait(call, pause / 10);"
+# The timeouts of the page are a tenth of their usual length.
+SHORT_TIMEOUTS = "const original = setTimeout; window.setTimeout = (call, delay) => original(call, delay / 10);"
 CODE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
@@ -47,46 +47,46 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture
 def page(browser: Chrome, server: Server) -> Iterator[Page]:
     page = Page(browser, server.port)
-    page.look()
+    page.emulate()
     page.leave()
     yield page
-    assert page.complaints() == []
-    assert [address for address in page.loaded() if not address.startswith(page.origin)] == []
+    assert page.log() == []
+    assert [url for url in page.loaded_urls() if not url.startswith(page.origin)] == []
 
 
 @pytest.fixture
 def back_up(tmp_path: Path) -> Iterator[StartBackup]:
-    """Start a backup on that server, and return the file that says how far it is."""
-    started: list[Path] = []
+    """Return a function that starts a backup on a server and returns the file with its progress."""
+    progress_files: list[Path] = []
 
     def start(server: Server, name: str) -> Path:
-        follow = tmp_path / name
-        follow.write_text("5 looking for what is new")
-        started.append(follow)
-        server.create("backup", name=name, follow=str(follow))
-        return follow
+        progress_file = tmp_path / name
+        progress_file.write_text("5 looking for changes")
+        progress_files.append(progress_file)
+        server.create("backup", name=name, progress_file=str(progress_file))
+        return progress_file
 
     yield start
-    for follow in started:
-        follow.write_text("100 done")
+    for progress_file in progress_files:
+        progress_file.write_text("100 done")
 
 
 def tasks(server: Server, kind: str) -> list[Any]:
-    """The newest tasks of the kind."""
+    """Return the newest tasks of the kind."""
     entries: list[Any] = server.ask("GET", f"/tasks?kind={kind}").json["results"]
     return entries
 
 
-def test_the_page_names_no_other_server_and_its_policy_forbids_them(api: Api, client: Client) -> None:
-    answer = api.get("/", Accept=BROWSER)
-    assert answer.status_code == 200
-    assert_stands_alone(Html(answer.content.decode()), client)
-    policy = dict(part.split(" ", 1) for part in answer["Content-Security-Policy"].split("; "))
+def test_the_page_refers_to_no_other_server_and_its_policy_forbids_them(api: Api, client: Client) -> None:
+    response = api.get("/", Accept=BROWSER)
+    assert response.status_code == 200
+    assert_stands_alone(Html(response.content.decode()), client)
+    policy = dict(part.split(" ", 1) for part in response["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
 
 
-def test_a_task_of_another_client_appears_and_completes_by_itself(page: Page, server: Server) -> None:
+def test_a_task_of_another_client_appears_and_completes_without_a_reload(page: Page, server: Server) -> None:
     page.open()
     server.create("task", name="quarterly figures")
     row = page.wait_for_row("quarterly figures", state="Running", kind="task")
@@ -97,25 +97,25 @@ def test_a_task_of_another_client_appears_and_completes_by_itself(page: Page, se
     assert page.names()[0] == "quarterly figures"
 
 
-def test_progress_moves_and_takes_the_focus_from_nobody(page: Page, server: Server, back_up: StartBackup) -> None:
+def test_progress_is_updated_and_the_focus_stays(page: Page, server: Server, back_up: StartBackup) -> None:
     page.open()
-    follow = back_up(server, "backup of the mail")
-    page.wait_for_row("backup of the mail", progress=5, percent="5 %", message="looking for what is new")
+    progress_file = back_up(server, "backup of the mail")
+    page.wait_for_row("backup of the mail", progress=5, percent="5 %", message="looking for changes")
     button = page.button("Cancel backup of the mail")
-    page.ask("arguments[0].focus()", button)
+    page.run("arguments[0].focus()", button)
     server.create("note", name="a newer one")
-    follow.write_text("62 744 of 1,200 files copied")
+    progress_file.write_text("62 744 of 1,200 files copied")
     page.wait_for_row("backup of the mail", progress=62, percent="62 %", message="744 of 1,200 files copied")
     page.wait_for_row("a newer one", state="Completed", result="noted: a newer one")
     assert page.browser.switch_to.active_element == button
-    # The time goes on without news.
-    page.wait_for_row("backup of the mail", ran="runs for 1 s")
-    follow.write_text("100 done")
+    # The duration is updated without an event.
+    page.wait_for_row("backup of the mail", ran="running for 1 s")
+    progress_file.write_text("100 done")
     page.wait_for_row("backup of the mail", state="Completed", result="files: 1200")
-    assert page.ask("return document.activeElement.matches('.task')")
+    assert page.run("return document.activeElement.matches('.task')")
 
 
-def test_a_task_is_cancelled_by_keyboard_alone(page: Page, server: Server, back_up: StartBackup) -> None:
+def test_a_task_can_be_cancelled_with_the_keyboard(page: Page, server: Server, back_up: StartBackup) -> None:
     page.open()
     back_up(server, "backup of the archive")
     page.wait_for_row("backup of the archive", state="Running")
@@ -123,15 +123,15 @@ def test_a_task_is_cancelled_by_keyboard_alone(page: Page, server: Server, back_
     assert page.focused() == "Skip to the tasks"
     page.press(Keys.ENTER, Keys.TAB, Keys.TAB, Keys.TAB)
     assert page.focused() == "Cancel backup of the archive"
-    assert page.ask("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert page.run("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.press(Keys.ENTER)
     assert "cancel" not in page.wait_for_row("backup of the archive", state="Cancelled")
-    # The button is gone, and the focus is still in the row.
-    assert page.ask("return document.activeElement.matches('.task')")
+    # The button is hidden, and the focus is still in the row.
+    assert page.run("return document.activeElement.matches('.task')")
     page.press(Keys.TAB)
     assert page.focused() == "Details of backup of the archive"
     page.press(Keys.ENTER)
-    assert "Kept until" in page.wait_for_row("backup of the archive")["facts"]
+    assert "Expires" in page.wait_for_row("backup of the archive")["facts"]
     assert tasks(server, "backup")[0]["status"] == "cancelled"
 
 
@@ -143,16 +143,16 @@ def test_a_failed_task_shows_its_error(page: Page, server: Server) -> None:
     assert row["error-detail"] == "ValueError: Row 17 has no number.\nRow 18 neither."
 
 
-def test_the_result_file_of_a_task_is_one_click_away(page: Page, server: Server) -> None:
-    server.create("report", name="report to read", month="2026-03-01")
+def test_a_link_opens_the_result_file_of_a_task(page: Page, server: Server) -> None:
+    server.create("report", name="report with a file", month="2026-03-01")
     page.open()
-    page.wait_for_row("report to read", state="Completed", result="pages: 12, total: 48,210.50")
-    page.one(".task a").click()
+    page.wait_for_row("report with a file", state="Completed", result="pages: 12, total: 48,210.50")
+    page.find(".task a").click()
     assert "Report for 2026-03-01" in page.text("body")
     assert "/files/report_" in page.browser.current_url
 
 
-def test_each_kind_has_a_form_with_the_fields_of_its_schema(page: Page, server: Server) -> None:
+def test_the_form_of_each_kind_has_the_fields_of_its_schema(page: Page, server: Server) -> None:
     page.open()
     schema = server.ask("GET", "/schema", Accept="application/json").json
     kinds = page.text("#form-kind").split()
@@ -163,24 +163,24 @@ def test_each_kind_has_a_form_with_the_fields_of_its_schema(page: Page, server: 
         payload = schema["components"]["schemas"][reference["$ref"].rpartition("/")[2]]
         assert page.attributes("#form-fields [name]", "name") == list(payload["properties"])
         assert set(page.attributes("#form-fields [aria-required=true]", "name")) == set(payload["required"])
-        labelled = [f"field-{name}" for name in payload["properties"]]
-        assert page.attributes("#form label", "for") == ["form-kind", *labelled]
+        field_ids = [f"field-{name}" for name in payload["properties"]]
+        assert page.attributes("#form label", "for") == ["form-kind", *field_ids]
 
 
-def test_the_form_starts_a_task_with_all_its_fields_and_a_double_click_starts_one(page: Page, server: Server) -> None:
+def test_the_form_sends_all_fields_and_a_double_click_starts_one_task(page: Page, server: Server) -> None:
     page.open()
     page.choose("#form-kind", "report")
     assert page.text("#field-layout").splitlines() == ["A4, upright", "A4, across"]
     page.fill(name="report by form", copies="3", recipients='["a@example.org", "b@example.org"]')
-    page.ask("document.getElementById('field-month').value = '2026-03-01'")
+    page.run("document.getElementById('field-month').value = '2026-03-01'")
     page.choose("#field-layout", "A4, across")
-    page.one("#field-draft").click()
-    ActionChains(page.browser).double_click(page.one("#form button")).perform()
+    page.find("#field-draft").click()
+    ActionChains(page.browser).double_click(page.find("#form button")).perform()
     page.wait_for_row("report by form", state="Completed")
-    page.wait_for_text("#form-told", "Started “report by form”.")
-    # A slower second click of the two is for the empty form, and does nothing either.
-    second = "new MouseEvent('click', { detail: 2, cancelable: true })"
-    assert page.ask(f"return document.querySelector('#form button').dispatchEvent({second})") is False
+    page.wait_for_text("#form-status", "Started “report by form”.")
+    # A slow second click comes after the form is reset, and submits nothing either.
+    second_click = "new MouseEvent('click', { detail: 2, cancelable: true })"
+    assert page.run(f"return document.querySelector('#form button').dispatchEvent({second_click})") is False
     assert [entry["input"] for entry in tasks(server, "report") if entry["name"] == "report by form"] == [
         {
             "month": "2026-03-01",
@@ -190,55 +190,57 @@ def test_the_form_starts_a_task_with_all_its_fields_and_a_double_click_starts_on
             "recipients": ["a@example.org", "b@example.org"],
         }
     ]
-    assert page.ask("return ['name', 'copies'].map((name) => document.getElementsByName(name)[0].value)") == ["", "1"]
+    assert page.run("return ['name', 'copies'].map((name) => document.getElementsByName(name)[0].value)") == ["", "1"]
 
 
-def test_what_is_sent_again_after_a_lost_answer_starts_once(page: Page, server: Server) -> None:
+def test_a_create_that_is_sent_again_after_a_failed_response_starts_one_task(page: Page, server: Server) -> None:
     page.open()
     page.choose("#form-kind", "note")
     page.fill(name="sent again")
-    page.ask("const real = fetch; fetch = async (...sent) => { fetch = real; await real(...sent); throw Error(); }")
-    page.start()
-    page.wait_for_text("#form-told", "The server does not answer. Send it again")
-    page.start()
-    page.wait_for_text("#form-told", "Started “sent again”.")
+    page.run(
+        "const real = fetch; fetch = async (...request) => { fetch = real; await real(...request); throw Error(); }"
+    )
+    page.submit()
+    page.wait_for_text("#form-status", "The server does not respond. Send it again.")
+    page.submit()
+    page.wait_for_text("#form-status", "Started “sent again”.")
     assert [entry["name"] for entry in tasks(server, "note")].count("sent again") == 1
 
 
-def test_what_is_wrong_in_a_form_stands_beside_its_field(page: Page) -> None:
+def test_the_errors_of_the_server_are_shown_at_their_fields(page: Page) -> None:
     page.open()
     page.choose("#form-kind", "prime-count")
     assert page.text("#field-limit-hint") == "Count the primes up to this. From 0 to 10,000,000."
     page.fill(name="primes", limit="-1")
-    page.start()
-    page.wait_for_text("#field-limit-wrong", "Ensure this value is greater than or equal to 0.")
+    page.submit()
+    page.wait_for_text("#field-limit-error", "Ensure this value is greater than or equal to 0.")
     assert page.focused() == "field-limit"
     assert page.attributes("[aria-invalid=true]", "name") == ["limit"]
-    (complaint,) = page.complaints()
-    assert "/create-prime-count" in complaint
-    assert "400" in complaint
+    (logged,) = page.log()
+    assert "/create-prime-count" in logged
+    assert "400" in logged
     page.fill(limit="1000")
-    page.start()
+    page.submit()
     page.wait_for_row("primes", state="Completed", result="count: 168")
     assert page.attributes("[aria-invalid=true]", "name") == []
 
 
-def test_a_list_is_written_as_json_and_refused_beside_its_field(page: Page) -> None:
+def test_a_list_is_entered_as_json_and_its_errors_are_shown_at_its_field(page: Page) -> None:
     page.open()
     page.choose("#form-kind", "report")
     page.fill(name="report to nobody", recipients="a@example.org")
-    page.start()
-    page.wait_for_text("#field-recipients-wrong", 'Enter JSON, as in ["one", "two"].')
+    page.submit()
+    page.wait_for_text("#field-recipients-error", 'Enter JSON, as in ["one", "two"].')
     assert page.focused() == "field-recipients"
-    assert page.complaints() == []
+    assert page.log() == []
     page.fill(recipients='["a@example.org", "nobody"]')
-    page.start()
-    page.wait_for_text("#field-recipients-wrong", "1: Enter a valid email address.")
-    assert "400" in page.complaints().pop()
+    page.submit()
+    page.wait_for_text("#field-recipients-error", "1: Enter a valid email address.")
+    assert "400" in page.log().pop()
     assert page.row("report to nobody") is None
 
 
-def test_filters_choose_what_is_shown_and_stay_when_the_page_is_loaded_again(page: Page, server: Server) -> None:
+def test_filters_apply_to_the_list_and_survive_a_reload(page: Page, server: Server) -> None:
     server.create("note", name="a note before")
     server.create("import", name="an import before", text="x")
     page.open()
@@ -253,28 +255,28 @@ def test_filters_choose_what_is_shown_and_stay_when_the_page_is_loaded_again(pag
     page.wait_for_row("a note before")
     assert {"an import before", "an import after"}.isdisjoint(page.names())
     page.choose("#filters [name=status]", "Failed")
-    page.wait_for_text("#empty", "No task fits the filters.")
-    page.one("#show-all").click()
+    page.wait_for_text("#empty", "No task matches the filters.")
+    page.find("#show-all").click()
     page.wait_for_row("an import after", state="Failed")
 
 
-def test_older_tasks_are_a_click_away_and_the_page_keeps_a_bounded_number(page: Page, server: Server) -> None:
-    def write_notes(*numbers: int) -> None:
+def test_a_button_loads_older_tasks_up_to_the_limit_of_the_page(page: Page, server: Server) -> None:
+    def create_notes(*numbers: int) -> None:
         with Connection(server.port) as connection:
             for number in numbers:
                 assert connection.ask("POST", "/create-note", {"name": f"note {number}"}).status == 201
 
-    write_notes(*range(60))
+    create_notes(*range(60))
     page.open("/?kind=note")
     page.wait_for_names(*(f"note {number}" for number in range(59, 9, -1)))
-    page.one("#older").click()
+    page.find("#older").click()
     page.wait_for_row("note 0")
-    write_notes(*range(60, 560))
+    create_notes(*range(60, 560))
     page.wait_for_names(*(f"note {number}" for number in range(559, 59, -1)))
-    assert page.text("#end-told") == "The newest 500 are here. Filter to find older ones."
+    assert page.text("#list-status") == "The newest 500 tasks are shown. Use the filters to find older ones."
 
 
-def test_texts_of_a_task_are_shown_as_text_and_run_nothing(page: Page, server: Server) -> None:
+def test_code_in_the_texts_of_a_task_is_shown_as_text_and_never_runs(page: Page, server: Server) -> None:
     server.create("note", name=CODE)
     server.create("import", name="texts", text=CODE)
     page.open()
@@ -284,124 +286,124 @@ def test_texts_of_a_task_are_shown_as_text_and_run_nothing(page: Page, server: S
     assert CODE in page.wait_for_row("texts")["facts"]
     page.choose("#form-kind", "note")
     page.fill(name=CODE)
-    page.start()
-    page.wait_for_text("#form-told", f"Started “{CODE}”.")
+    page.submit()
+    page.wait_for_text("#form-status", f"Started “{CODE}”.")
     assert page.attributes("main :is(img, script)", "src") == []
 
 
-def test_without_a_place_in_the_stream_the_page_loads_the_list_again_and_again(page: Page, server: Server) -> None:
-    with ExitStack() as streams, _before_the_page(page, HASTE):
+def test_the_page_polls_the_list_when_the_server_has_no_room_for_its_stream(page: Page, server: Server) -> None:
+    with ExitStack() as streams, _script_at_load(page, SHORT_TIMEOUTS):
         for _ in range(WAITERS):
-            # The server may not have missed the page that was here before.
-            wait_for(lambda: _take_place(server, streams))
+            # The server may still count the stream of the page that was open before.
+            wait_for(lambda: _open_stream(server, streams))
         page.open(state="Reconnecting… The list is loaded every few seconds.")
-        server.create("note", name="seen without a place")
-        page.wait_for_row("seen without a place", state="Completed")
+        server.create("note", name="seen without room for a stream")
+        page.wait_for_row("seen without room for a stream", state="Completed")
 
 
-def test_where_the_stream_is_held_back_the_page_loads_the_list_again_and_again(page: Page, server: Server) -> None:
-    with _before_the_page(page, HASTE + "window.EventSource = class extends EventTarget { close() {} };"):
+def test_the_page_polls_the_list_when_the_stream_never_opens(page: Page, server: Server) -> None:
+    with _script_at_load(page, SHORT_TIMEOUTS + "window.EventSource = class extends EventTarget { close() {} };"):
         page.open(state="Reconnecting… The list is loaded every few seconds.")
         server.create("note", name="seen without events")
         page.wait_for_row("seen without events", state="Completed")
 
 
 @contextmanager
-def _before_the_page(page: Page, script: str) -> Iterator[None]:
-    """Run the script before those of each page that is loaded until the block ends."""
+def _script_at_load(page: Page, script: str) -> Iterator[None]:
+    """Run the script at each load of a page within the block, before the scripts of the page."""
     added = page.command("Page.addScriptToEvaluateOnNewDocument", source=script)
     yield
     page.command("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
 
 
-def _take_place(server: Server, streams: ExitStack) -> bool:
-    """Follow the events until the streams are closed; False where the server has no place for that."""
+def _open_stream(server: Server, streams: ExitStack) -> bool:
+    """Open one more stream of events, and return whether the server accepted it."""
     stream = streams.enter_context(Connection(server.port))
     stream.request("GET", "/tasks", headers={"Accept": "text/event-stream"})
     return streams.enter_context(stream.getresponse()).readline() == b"retry: 1000\n"
 
 
-def test_a_hidden_page_gives_its_place_in_the_stream_to_others(page: Page, server: Server) -> None:
+def test_a_hidden_page_closes_its_stream_so_that_another_client_can_open_one(page: Page, server: Server) -> None:
     hide = "Object.defineProperty(document, 'hidden', { value: true, configurable: true })"
     show = "delete document.hidden"
     change = "; document.dispatchEvent(new Event('visibilitychange'))"
     page.open()
     with ExitStack() as streams:
         for _ in range(WAITERS - 1):
-            wait_for(lambda: _take_place(server, streams))
-        assert not _take_place(server, streams)
-        page.ask(hide + change)
-        wait_for(lambda: _take_place(server, streams))
-        server.create("note", name="while nobody looked")
-    page.ask(show + change)
-    page.wait_for_row("while nobody looked", state="Completed")
+            wait_for(lambda: _open_stream(server, streams))
+        assert not _open_stream(server, streams)
+        page.run(hide + change)
+        wait_for(lambda: _open_stream(server, streams))
+        server.create("note", name="created while hidden")
+    page.run(show + change)
+    page.wait_for_row("created while hidden", state="Completed")
     page.wait_for_text("#connection", "Live")
 
 
-def test_every_text_is_read_easily_on_any_screen_in_light_and_dark(
+def test_every_text_fits_the_screen_and_has_enough_contrast_in_light_and_dark(
     page: Page, server: Server, back_up: StartBackup
 ) -> None:
     server.create("note", name="a very" + 60 * "long" + "name")
     page.open()
-    _work(page, server, back_up)
+    _create_tasks_in_every_state(page, server, back_up)
     page.choose("#form-kind", "report")
-    page.start()
-    page.wait_for_text("#field-month-wrong", "This field is required.")
-    assert "400" in page.complaints().pop()
-    grounds = set()
+    page.submit()
+    page.wait_for_text("#field-month-error", "This field is required.")
+    assert "400" in page.log().pop()
+    backgrounds = set()
     for scheme in ("light", "dark"):
-        page.look(scheme=scheme)
-        grounds.add(page.ask("return getComputedStyle(document.body).backgroundColor"))
-        assert page.pale_texts() == []
-    assert len(grounds) == 2
-    page.look(width=320)
+        page.emulate(scheme=scheme)
+        backgrounds.add(page.run("return getComputedStyle(document.body).backgroundColor"))
+        assert page.low_contrast_texts() == []
+    assert len(backgrounds) == 2
+    page.emulate(width=320)
     page.button("Details of primes up to a million").click()
-    assert page.ask("return document.documentElement.scrollWidth") == 320
-    assert page.ask("return [...document.querySelectorAll('.task *')].filter((part) => part.scrollWidth > 320)") == []
+    assert page.run("return document.documentElement.scrollWidth") == 320
+    assert page.run("return [...document.querySelectorAll('.task *')].filter((part) => part.scrollWidth > 320)") == []
     page.open()
     page.wait_for_row("nightly backup")
-    # The form would be all that is seen of a narrow page.
-    assert not page.one("#form").is_displayed()
+    # On a narrow page the form is closed, since it would fill the screen.
+    assert not page.find("#form").is_displayed()
 
 
-def test_an_empty_page_says_what_to_do_and_a_server_that_comes_back_is_found_again(
+def test_an_empty_page_explains_itself_and_reconnects_to_a_restarted_server(
     tmp_path: Path, browser: Chrome, back_up: StartBackup
 ) -> None:
     with running(tmp_path / "first", *RUNSERVER, **SETTINGS) as server:
         page = Page(browser, server.port)
-        page.look()
+        page.emulate()
         page.open()
         page.wait_for_text("#empty", "No tasks yet. Start one under “New task”")
-        _work(page, server, back_up)
-        _take_picture(page, tmp_path / "page.png")
-        assert page.complaints() == []
-    page.wait_for_text("#connection", "Reconnecting… The server does not answer.")
+        _create_tasks_in_every_state(page, server, back_up)
+        _take_screenshot(page, tmp_path / "page.png")
+        assert page.log() == []
+    page.wait_for_text("#connection", "Reconnecting… The server does not respond.")
     page.choose("#form-kind", "note")
     page.fill(name="sent twice")
-    page.start()
-    page.wait_for_text("#form-told", "Send it again")
+    page.submit()
+    page.wait_for_text("#form-status", "Send it again.")
     second = {**SETTINGS, "TASK_RETENTION_SECONDS": "0.5"}
     with running(tmp_path / "second", *RUNSERVER, at_port=str(server.port), **second):
         page.wait_for_text("#connection", "Live")
-        # What the server has forgotten is on the page no more.
+        # Tasks that the server no longer has are removed from the page.
         assert page.names() == []
-        page.start()
+        page.submit()
         page.wait_for_row("sent twice", state="Completed")
         page.wait_for_text("#empty", "No tasks yet.")
-    assert [complaint for complaint in page.complaints() if "net::ERR_" not in complaint] == []
+    assert [logged for logged in page.log() if "net::ERR_" not in logged] == []
 
 
-def _work(page: Page, server: Server, back_up: StartBackup) -> None:
-    """Have a task of every state on the page, as on a usual day."""
+def _create_tasks_in_every_state(page: Page, server: Server, back_up: StartBackup) -> None:
+    """Create a task in every state, and wait until the page shows them."""
     server.create("prime-count", name="primes up to a million", limit=1_000_000)
     server.create("import", name="customers of the northern branch", text="row 17 has no customer number")
     server.create("task", name="stock list")
     server.create("report", name="March report", month="2026-03-01")
-    follow = back_up(server, "nightly backup")
-    follow.write_text("62 744 of 1,200 files copied")
+    progress_file = back_up(server, "nightly backup")
+    progress_file.write_text("62 744 of 1,200 files copied")
     page.wait_for_row("nightly backup", progress=62)
     back_up(server, "backup of the archive")
-    server.ask("DELETE", server.create("backup", name="backup by mistake", follow=str(follow)))
+    server.ask("DELETE", server.create("backup", name="backup by mistake", progress_file=str(progress_file)))
     page.wait_for_row("primes up to a million", state="Completed")
     page.wait_for_row("customers of the northern branch", state="Failed")
     page.wait_for_row("stock list", state="Completed")
@@ -410,8 +412,8 @@ def _work(page: Page, server: Server, back_up: StartBackup) -> None:
     page.wait_for_row("backup by mistake", state="Cancelled")
 
 
-def _take_picture(page: Page, path: Path) -> None:
-    """Check that the page can be photographed; with WRITE_SCREENSHOT=1 the photograph goes into the docs."""
+def _take_screenshot(page: Page, path: Path) -> None:
+    """Check that a screenshot can be taken; with WRITE_SCREENSHOT=1 it is written into the docs."""
     page.choose("#form-kind", "report")
     page.fill(copies="2", name="April report")
     assert page.browser.save_screenshot(str(path))

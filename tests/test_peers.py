@@ -1,4 +1,4 @@
-"""The schema in the hands of others: a fuzzer that reads it, and a client that is generated from it."""
+"""Other programs use the schema: a fuzzer, and a generator of clients."""
 
 import importlib
 import subprocess
@@ -14,9 +14,9 @@ from tests.servers import SERVE, Server, running
 needs("schemathesis")
 needs("openapi_python_client")
 
-# What else it would look for does not hold here: a cancelled task can still be polled, and a payload that another
-# has used the key of is refused, which no schema can say.
-WITHOUT = "use_after_free,positive_data_acceptance"
+# Two checks do not apply here: a cancelled task can still be polled, and a valid payload is refused if its key was
+# already used with another one, which no schema can express.
+EXCLUDED_CHECKS = "use_after_free,positive_data_acceptance"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def run(directory: Path, *command: str) -> str:
-    """Run a Python program that must succeed, and return what it printed."""
+    """Run a Python program that must succeed, and return its output."""
     ran = subprocess.run(
         [sys.executable, "-m", *command], cwd=directory, capture_output=True, text=True, timeout=120, check=False
     )
@@ -35,9 +35,9 @@ def run(directory: Path, *command: str) -> str:
     return ran.stdout
 
 
-def test_a_fuzzer_finds_no_crash_and_no_answer_that_the_schema_does_not_have(server: Server, tmp_path: Path) -> None:
+def test_a_fuzzer_finds_no_crash_and_no_response_outside_the_schema(server: Server, tmp_path: Path) -> None:
     schema = f"http://127.0.0.1:{server.port}/schema"
-    options = ("--max-examples=5", "--generation-deterministic", "--no-color", f"--exclude-checks={WITHOUT}")
+    options = ("--max-examples=5", "--generation-deterministic", "--no-color", f"--exclude-checks={EXCLUDED_CHECKS}")
     report = run(tmp_path, "schemathesis.cli", "run", schema, *options)
     assert "Tested: 8" in report
     assert "Traceback" not in server.log
@@ -59,7 +59,7 @@ def test_a_generated_client_creates_and_polls_a_task(
         created = create(client=client, body=payload, idempotency_key="first")
         assert (created.name, created.input_.limit, created.status) == ("sample_name", 1000, "pending")
         done = wait_for(lambda: (now := poll(created.id, client=client, wait=1)).status != "pending" and now)
-        again = create(client=client, body=payload, idempotency_key="first")
+        replayed = create(client=client, body=payload, idempotency_key="first")
     assert (done.status, done.id) == ("completed", created.id)
     assert done.result == {"count": 168}
-    assert again == done
+    assert replayed == done

@@ -13,7 +13,7 @@ UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
 
 
 def moment(text: str) -> datetime:
-    """A timestamp of an entry: RFC 3339, in UTC."""
+    """Parse a timestamp of an entry, which must be RFC 3339 in UTC."""
     assert text.endswith("Z")
     return datetime.fromisoformat(text)
 
@@ -46,7 +46,7 @@ def test_a_task_of_kind_task_completes_with_its_file(api: Api) -> None:
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_task_has_no_start_while_it_waits_for_a_worker(api: Api) -> None:
+def test_a_task_has_no_started_at_while_it_waits_for_a_worker(api: Api) -> None:
     running = api.create("gate")
     wait_for(lambda: api.poll(running)["started_at"])
     waiting = api.poll(api.create("gate"))
@@ -63,7 +63,7 @@ def test_a_task_has_no_start_while_it_waits_for_a_worker(api: Api) -> None:
         *((how, "invalid-result", "") for how in kinds.BROKEN_RESULTS),
     ],
 )
-def test_a_failed_task_says_why_and_its_traceback_is_in_the_log_alone(
+def test_a_failed_task_shows_its_error_and_only_the_log_has_the_traceback(
     api: Api, caplog: pytest.LogCaptureFixture, how: str, code: str, detail: str
 ) -> None:
     entry = api.create("broken", how=how)
@@ -90,28 +90,28 @@ def test_a_failure_does_not_end_its_worker(api: Api, request: pytest.FixtureRequ
     assert api.wait(api.create("echo"))["status"] == "completed"
 
 
-def test_a_very_long_reason_is_cut(api: Api) -> None:
+def test_a_very_long_error_detail_is_truncated(api: Api) -> None:
     detail = api.wait(api.create("broken", how="é" * 5000))["error"]["detail"]
     assert detail.startswith("ValueError: é")
     assert len(detail) == 1000
 
 
-def test_primes_are_counted_up_to_and_with_the_limit(api: Api) -> None:
+def test_primes_are_counted_up_to_and_including_the_limit(api: Api) -> None:
     counts = {0: 0, 1: 0, 2: 1, 3: 2, 4: 2, 10: 4, 25: 9, 1000: 168, 10_000: 1229, 1_000_000: 78_498}
     entries = [api.create("prime-count", limit=limit) for limit in counts]
     assert [api.wait(entry)["result"] for entry in entries] == [{"count": count} for count in counts.values()]
 
 
 @pytest.mark.parametrize("name", ["🧪 👩‍👩‍👧‍👦 naïve", "שלום עולם", "x" * 255])
-def test_a_name_comes_back_as_it_was_sent(api: Api, name: str) -> None:
+def test_a_name_is_returned_as_it_was_sent(api: Api, name: str) -> None:
     done = api.wait(api.create("echo", name=name))
     assert done["name"] == done["result"]["name"] == name
 
 
-# The answer
+# The response
 
 
-def test_an_answer_may_not_be_stored_and_says_when_to_ask_again(api: Api) -> None:
+def test_a_response_may_not_be_cached_and_suggests_when_to_poll_again(api: Api) -> None:
     entry = api.create("gate")
     path = f"/poll-gate/{entry['id']}"
     pending = api.get(path)
@@ -125,7 +125,7 @@ def test_an_answer_may_not_be_stored_and_says_when_to_ask_again(api: Api) -> Non
     assert not ended.has_header("Retry-After")
 
 
-def test_a_head_request_is_answered_without_a_body(api: Api, client: Client) -> None:
+def test_a_head_response_has_no_body(api: Api, client: Client) -> None:
     answer = client.head(f"/poll-gate/{api.create('gate')['id']}")
     assert answer.status_code == 200
     assert answer["Cache-Control"] == "no-store"
@@ -160,13 +160,13 @@ def etag(entry: dict[str, Any]) -> str:
 
 
 def at_gate(api: Api) -> dict[str, Any]:
-    """A running task that changes no more until the gate is opened."""
+    """Create a task and wait until it has reached the gate; it changes no more until the gate opens."""
     entry = api.create("gate")
     wait_for(lambda: api.poll(entry)["message"])
     return api.poll(entry)
 
 
-def test_every_entry_comes_with_its_version(api: Api) -> None:
+def test_every_entry_has_its_version_as_etag(api: Api) -> None:
     created = api.post("/create-gate", {"name": "x"})
     entry = created.json()
     wait_for(lambda: api.poll(entry)["message"])
@@ -205,7 +205,7 @@ def test_a_version_that_the_client_knows_is_not_sent_again(api: Api, known: str)
 @pytest.mark.parametrize(
     "known", ["", '"0"', "{1}", '"{1}', "W/{1}", '"W/{1}"', '"*"', "w/{0}", "{0}{0}x", "'{1}'", '"1", "2"', '"{1}{1}"']
 )
-def test_any_other_version_brings_the_entry(api: Api, known: str) -> None:
+def test_any_other_version_gets_the_entry(api: Api, known: str) -> None:
     entry = at_gate(api)
     header = known.format(etag(entry), entry["version"])
     answer = api.get(f"/poll-gate/{entry['id']}", **{"If-None-Match": header})
@@ -214,7 +214,7 @@ def test_any_other_version_brings_the_entry(api: Api, known: str) -> None:
     assert answer["ETag"] == etag(entry)
 
 
-def test_a_known_version_makes_no_difference_to_a_cancel_or_a_refusal(api: Api) -> None:
+def test_if_none_match_has_no_effect_on_a_cancel_or_a_refusal(api: Api) -> None:
     entry = at_gate(api)
     headers = {"If-None-Match": "*"}
     assert_problem(api.get(f"/poll-gate/{UNKNOWN}", **headers), 404)
@@ -243,14 +243,14 @@ def test_a_task_is_not_found_under_another_kind(api: Api) -> None:
         "%20{0}", "{0}%20", "{0}%0A", "%00{0}", "{0}.json", "%EF%BC%91{0}", "..", "null", "x" * 5000,
     ],
 )  # fmt: skip
-def test_what_is_no_uuid_is_refused(api: Api, spelling: str) -> None:
+def test_an_id_that_is_not_a_uuid_is_refused(api: Api, spelling: str) -> None:
     entry = api.create("gate")
     path = "/poll-gate/" + spelling.format(entry["id"], entry["id"].replace("-", ""))
     assert_problem(api.get(path), 400, "UUID")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "TRACE"])
-def test_another_method_is_refused_and_told_which_one_works(api: Api, client: Client, method: str) -> None:
+def test_an_unsupported_method_is_refused_with_an_allow_header(api: Api, client: Client, method: str) -> None:
     entry = api.wait(api.create())
     answer = client.generic(method, f"/poll-task/{entry['id']}", b"{}", content_type="application/json")
     assert_problem(answer, 405, "GET")
@@ -260,12 +260,12 @@ def test_another_method_is_refused_and_told_which_one_works(api: Api, client: Cl
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "image/png"])
-def test_a_poll_that_wants_another_type_of_answer_is_refused(api: Api, accept: str) -> None:
+def test_a_poll_that_accepts_only_other_types_is_refused(api: Api, accept: str) -> None:
     assert_problem(api.get(f"/poll-gate/{api.create('gate')['id']}", Accept=accept), 406, "application/json")
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json;q=0.9, */*;q=0.1", "text/csv, application/json"])
-def test_the_answer_is_json_unless_a_browser_asks(api: Api, accept: str) -> None:
+def test_the_response_is_json_unless_a_browser_asks(api: Api, accept: str) -> None:
     answer: Any = api.get(f"/poll-gate/{api.create('gate')['id']}", Accept=accept)
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"

@@ -16,7 +16,7 @@ INTERNAL = "hush-hush"
 
 
 class CrashingRegistry(MemoryRegistry):
-    """A data store that is broken, and says more than a client may hear."""
+    """A broken data store whose errors contain internal details."""
 
     def get(self, task_id: UUID) -> NoReturn:
         raise RuntimeError(INTERNAL)
@@ -36,26 +36,26 @@ def _debug(request: pytest.FixtureRequest, settings: LazySettings) -> None:
      "/x//y", f"/poll-unknown/{UNKNOWN}", f"/poll-task/{UNKNOWN}/x", "/files", "/files/a/b", "/schema/x",
      "/create-task%0A", "*", "metrics"],
 )  # fmt: skip
-def test_an_unknown_address_is_a_problem_for_any_method(client: Client, path: str) -> None:
+def test_an_unknown_url_is_a_problem_for_any_method(client: Client, path: str) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
         answer = client.generic(method, path, b"{", content_type="application/json")
         assert_problem(answer, 404, "/docs")
 
 
-def test_a_head_request_to_an_unknown_address_has_no_body(client: Client) -> None:
+def test_a_head_response_for_an_unknown_url_has_no_body(client: Client) -> None:
     answer = client.head("/nothing")
     assert answer.status_code == 404
     assert answer.content == b""
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/csv", "application/problem+json"])
-def test_an_unknown_address_is_a_problem_whatever_is_asked_for(api: Api, accept: str) -> None:
+def test_an_unknown_url_is_a_problem_whatever_the_accept_header(api: Api, accept: str) -> None:
     answer = api.get("/nothing", Accept=accept)
     assert answer.status_code in {404, 406}
     assert_problem(answer, answer.status_code)
 
 
-def test_a_browser_gets_a_page_for_an_unknown_address(api: Api) -> None:
+def test_a_browser_gets_a_page_for_an_unknown_url(api: Api) -> None:
     answer = api.get("/nothing", Accept=BROWSER)
     assert answer.status_code == 404
     assert answer["Content-Type"].startswith("text/html")
@@ -64,7 +64,7 @@ def test_a_browser_gets_a_page_for_an_unknown_address(api: Api) -> None:
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/create-task"), ("GET", f"/poll-task/{UNKNOWN}")])
 @pytest.mark.parametrize("accept", ["*/*", BROWSER])
-def test_a_crash_is_logged_once_and_tells_the_client_nothing(
+def test_a_crash_is_logged_once_and_reveals_nothing_to_the_client(
     client: Client, caplog: pytest.LogCaptureFixture, method: str, path: str, accept: str
 ) -> None:
     get_registry.override(CrashingRegistry())
@@ -87,19 +87,19 @@ def test_a_crash_is_logged_once_and_tells_the_client_nothing(
 
 @pytest.mark.parametrize("host", ["evil.example", "testserver.evil.example", "a b", "[", "testserver:x", ""])
 @pytest.mark.parametrize("path", [f"/poll-task/{UNKNOWN}", "/nothing", "/static/rest_framework/css/default.css"])
-def test_a_wrong_host_is_a_problem(api: Api, host: str, path: str) -> None:
+def test_an_unknown_host_is_a_problem(api: Api, host: str, path: str) -> None:
     assert_problem(api.get(path, Host=host), 400, "ALLOWED_HOSTS")
 
 
 @pytest.mark.parametrize("path", ["/schema", "/docs", "/create-task", f"/poll-task/{UNKNOWN}", "/files/x"])
-def test_a_method_that_no_address_takes_is_a_problem(client: Client, path: str) -> None:
+def test_a_method_that_no_endpoint_supports_is_a_problem(client: Client, path: str) -> None:
     answer = client.generic("PROPFIND", path)
     assert_problem(answer, 405, "methods")
     assert answer["Allow"]
 
 
 @pytest.mark.parametrize("path", ["/schema", "/docs"])
-def test_a_type_that_a_document_does_not_have_is_a_problem(api: Api, path: str) -> None:
+def test_a_media_type_that_a_document_does_not_offer_is_a_problem(api: Api, path: str) -> None:
     assert_problem(api.get(path, Accept="image/png"), 406, "Accept")
 
 
@@ -121,10 +121,10 @@ class Crash:
 
 
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError("deep inside"), 500), (BadRequest("odd"), 400)])
-def test_what_fails_outside_every_view_is_a_problem_too(
+def test_an_error_outside_every_view_is_a_problem_too(
     settings: LazySettings, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    settings.DEBUG = False  # with it, Django shows the developer what failed before any view
+    settings.DEBUG = False  # with DEBUG, Django shows the developer an error outside every view
     monkeypatch.setattr(Crash, "error", error)
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_problems.Crash"]
     answer = Client(raise_request_exception=False).get("/docs")

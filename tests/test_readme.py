@@ -1,8 +1,8 @@
-"""The README's commands, run in their order, print what it shows.
+"""The commands of README.md and docs/http.md, run in their order, print what is shown there.
 
 A block of `sh` or `python` that talks to the server is run, and the block without a language that comes next is what it
 prints. Of that, whole lines may be left out, a line that begins with one space goes on where the one before was broken,
-and `…` stands for anything.
+and `…` stands for anything. Each document has a shell of its own.
 """
 
 import os
@@ -10,26 +10,30 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from django.test import Client
 
 from tests import modes
-from tests.helpers import PROJECT, clean_environment
-from tests.servers import SERVE, running
+from tests.helpers import PROJECT, assert_problem, clean_environment, stored
+from tests.servers import SERVE, Server, running
 
 # Those of the environment that the tests run in come first.
 PROGRAMS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 MISSING = [name for name in ("bash", "curl", "http") if shutil.which(name, path=PROGRAMS) is None]
-if MISSING and os.environ.get("REQUIRE_SERVICES") != "1":
-    pytest.skip(f"{' and '.join(MISSING)} missing; http is a part of httpie", allow_module_level=True)
+needs_programs = pytest.mark.skipif(
+    bool(MISSING) and os.environ.get("REQUIRE_SERVICES") != "1",
+    reason=f"{' and '.join(MISSING)} missing; http is a part of httpie",
+)
 
 # As HTTPie prints at a terminal.
 HTTPIE = '{"default_options": ["--print=hb", "--pretty=format", "--ignore-stdin"]}'
 NEXT = "\f"
 
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TALKS = re.compile("localhost:8000|manage.py runtask")
 _BREAK = re.compile(r"\n (?! )")
 _VARIES = re.compile(
@@ -45,10 +49,10 @@ class Example(NamedTuple):
     shown: str
 
 
-def examples() -> list[Example]:
+def examples(document: str) -> list[Example]:
     found: list[Example] = []
     talks = False
-    for language, text in _BLOCK.findall((PROJECT / "README.md").read_text()):
+    for language, text in blocks(document):
         if language:
             talks = _TALKS.search(text) is not None
             if talks:
@@ -57,6 +61,11 @@ def examples() -> list[Example]:
             found[-1] = found[-1]._replace(shown=text)
             talks = False
     return found
+
+
+def blocks(document: str) -> list[tuple[str, str]]:
+    """The language and the text of each block of code."""
+    return BLOCK.findall((PROJECT / document).read_text())
 
 
 def printed_by(commands: list[str], port: int, home: Path) -> list[str]:
@@ -91,18 +100,105 @@ def first_missing(shown: str, printed: str) -> str | None:
     rest = iter(lines(printed))
     for line in lines(_BREAK.sub("", shown)):
         # Servers differ in how they write the names of headers.
-        pattern = re.compile(".*".join(map(re.escape, line.split("…"))), re.IGNORECASE)
+        pattern = re.compile(as_pattern(line), re.IGNORECASE)
         if not any(pattern.fullmatch(other) for other in rest):
             return line
     return None
 
 
+def as_pattern(text: str) -> str:
+    return ".*".join(map(re.escape, text.split("…")))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server"), *SERVE, TASK_STEP_SECONDS="0.3") as server:
+        yield server
+
+
+@needs_programs
 @modes.alone
-def test_the_commands_of_the_readme_print_what_it_shows(tmp_path: Path) -> None:
-    found = examples()
-    with running(tmp_path / "server", *SERVE, TASK_STEP_SECONDS="0.3") as server:
-        printed = printed_by([example.commands for example in found], server.port, tmp_path)
-    assert len(printed) == len(found) > 10
+@pytest.mark.parametrize("document", ["README.md", "docs/http.md"])
+def test_the_commands_of_a_document_print_what_it_shows(server: Server, tmp_path: Path, document: str) -> None:
+    found = examples(document)
+    printed = printed_by([example.commands for example in found], server.port, tmp_path)
+    assert len(printed) == len(found) > 3
     for example, output in zip(found, printed, strict=True):
+        assert example.shown, f"{document} does not show what this prints:\n{example.commands}"
         missing = first_missing(example.shown, output)
         assert missing is None, f"{example.commands}\nprinted\n\n{output}\n\nand not\n\n{missing}"
+
+
+def test_the_python_of_the_readme_creates_a_task_and_reads_it() -> None:
+    (code,) = [text for language, text in blocks("README.md") if language == "python" and "service.create" in text]
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - the README's own
+    entry = names["entry"]
+    assert (entry.kind, entry.name, entry.input) == ("prime-count", "from Python", {"limit": 1000})
+    assert entry.id in stored()
+
+
+def test_the_kind_of_the_readme_is_the_one_that_is_explained() -> None:
+    (kind,) = [text for language, text in blocks("README.md") if language == "python" and "class WordCount" in text]
+    assert ("python", kind) in blocks("docs/adding-a-kind.md")
+
+
+class Wrong(NamedTuple):
+    """A request, and the status that it gets."""
+
+    status: int
+    method: str
+    path: str
+    body: str = ""
+    content_type: str = "application/json"
+    headers: dict[str, str] = {}
+
+
+FORM = "application/x-www-form-urlencoded"
+WRONG = [
+    Wrong(400, "POST", "/create-task", "{}"),
+    Wrong(400, "POST", "/create-task", "{"),
+    Wrong(400, "POST", "/create-task", "[" * 33 + "]" * 33),
+    Wrong(400, "POST", "/create-task", '{"name": "a", "name": "b"}'),
+    Wrong(400, "POST", "/create-task", "a", "multipart/form-data"),
+    Wrong(400, "POST", "/create-task?wait=soon", '{"name": "a"}'),
+    Wrong(400, "POST", "/create-task", '{"name": "a"}', headers={"Idempotency-Key": ""}),
+    Wrong(400, "GET", "/poll-task/1"),
+    Wrong(400, "GET", "/tasks?kind=none"),
+    Wrong(400, "GET", "/tasks?cursor=none"),
+    Wrong(400, "GET", "/tasks", headers={"Host": "other.example"}),
+    Wrong(403, "POST", "/create-task", "name=a", FORM, headers={"Origin": "http://other.example"}),
+    Wrong(404, "GET", "/poll-task/2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"),
+    Wrong(404, "GET", "/nothing"),
+    Wrong(405, "PUT", "/create-task", "{}"),
+    Wrong(406, "GET", "/tasks", headers={"Accept": "image/png"}),
+    Wrong(413, "POST", "/create-task", " " * 65_537),
+    Wrong(415, "POST", "/create-task", "a", "text/plain"),
+]
+
+
+def documented(status: int) -> list[str]:
+    """The sentences of the table of problems for a status."""
+    rows = re.findall(rf"^\| {status} \| (.+?) \| ", (PROJECT / "docs" / "http.md").read_text(), re.MULTILINE)
+    assert rows
+    return rows
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_sentence_of_a_problem_is_in_the_table(client: Client, wrong: Wrong) -> None:
+    answer = client.generic(
+        wrong.method, wrong.path, wrong.body, content_type=wrong.content_type, headers=wrong.headers
+    )
+    detail = assert_problem(answer, wrong.status)["detail"]
+    assert [row for row in documented(wrong.status) if re.fullmatch(as_pattern(row), detail)], detail
+
+
+def test_the_terms_of_the_glossary_are_in_alphabetical_order_and_each_is_one_sentence() -> None:
+    text = (PROJECT / "docs" / "glossary.md").read_text()
+    terms = re.findall(r"^\| ([a-z- ]+) \| (.+) \|$", text, re.MULTILINE)[2:]
+    names = [name for name, _ in terms]
+    assert len(names) > 30
+    assert names == sorted(set(names))
+    for name, meaning in terms:
+        assert meaning.endswith("."), name
+        assert ". " not in meaning, name

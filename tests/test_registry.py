@@ -1,4 +1,4 @@
-"""The contract of a registry. Another implementation joins by one more parameter of the fixture."""
+"""The contract of a registry. Add another implementation to the parameters of the fixture."""
 
 import dataclasses
 import itertools
@@ -39,19 +39,19 @@ def new_entry(**fields: Any) -> TaskEntry:
 
 
 def end(registry: Registry, entry: TaskEntry, **fields: Any) -> TaskEntry:
-    """Bring a stored entry to its end."""
+    """Complete a stored entry."""
     registry.change(entry.id, TaskEntry.claimed)
     return registry.change(entry.id, lambda now: dataclasses.replace(now.completed(1, "done"), **fields))
 
 
-def test_an_added_entry_can_be_got(registry: Registry) -> None:
+def test_an_added_entry_can_be_read(registry: Registry) -> None:
     entry = new_entry()
     assert registry.add(entry) == entry
     assert registry.get(entry.id) == entry
     assert len(registry) == 1
 
 
-def test_what_an_entry_holds_comes_back_as_it_was(registry: Registry) -> None:
+def test_the_values_of_an_entry_are_returned_unchanged(registry: Registry) -> None:
     value = {"text": "naïve 🙂 \u2028", "list": [1, 2.5, None, True, {"deep": []}], "": -(2**53), "when": "2026-02-03"}
     entry = registry.add(new_entry(name="名前 🙂", input=value))
     ended = end(registry, entry, result=value)
@@ -84,7 +84,7 @@ def test_a_transition_that_is_refused_changes_nothing(registry: Registry) -> Non
     assert registry.get(entry.id) == ended
 
 
-def test_what_the_caller_knows_of_an_entry_may_be_old(registry: Registry) -> None:
+def test_the_entry_that_the_caller_has_seen_may_be_outdated(registry: Registry) -> None:
     entry = registry.add(new_entry())
     claimed = registry.change(entry.id, TaskEntry.claimed, seen=entry)
     assert registry.get(entry.id) == claimed
@@ -97,7 +97,7 @@ def test_what_the_caller_knows_of_an_entry_may_be_old(registry: Registry) -> Non
     assert registry.get(entry.id) == last
 
 
-def test_a_removed_entry_has_never_been(registry: Registry) -> None:
+def test_a_removed_entry_is_not_known_as_expired(registry: Registry) -> None:
     entry = registry.add(new_entry())
     registry.remove(entry.id)
     registry.remove(entry.id)
@@ -107,7 +107,7 @@ def test_a_removed_entry_has_never_been(registry: Registry) -> None:
     assert len(registry) == 0
 
 
-def test_racing_changes_all_count(registry: Registry) -> None:
+def test_all_racing_changes_are_stored(registry: Registry) -> None:
     entry = registry.add(new_entry())
     registry.change(entry.id, TaskEntry.claimed)
     start = threading.Barrier(8)
@@ -122,7 +122,7 @@ def test_racing_changes_all_count(registry: Registry) -> None:
     assert registry.get(entry.id).version == 2 + 8 * 50
 
 
-def test_of_many_racing_claims_one_wins(registry: Registry) -> None:
+def test_one_of_many_racing_claims_wins(registry: Registry) -> None:
     entry = registry.add(new_entry())
     start = threading.Barrier(8)
 
@@ -138,7 +138,7 @@ def test_of_many_racing_claims_one_wins(registry: Registry) -> None:
         assert sum(pool.map(claim, range(8))) == 1
 
 
-def test_of_many_racing_ends_one_wins(registry: Registry) -> None:
+def test_one_of_many_racing_ends_wins(registry: Registry) -> None:
     entry = registry.add(new_entry())
     registry.change(entry.id, TaskEntry.claimed)
     start = threading.Barrier(9)
@@ -160,7 +160,7 @@ def test_of_many_racing_ends_one_wins(registry: Registry) -> None:
     assert registry.get(entry.id) == winner
 
 
-def test_an_ended_entry_expires_in_its_time(registry: Registry, settings: LazySettings) -> None:
+def test_an_ended_entry_expires_after_its_retention(registry: Registry, settings: LazySettings) -> None:
     settings.TASK_RETENTION_SECONDS = 0.2
     entry = registry.add(new_entry())
     ended = end(registry, entry)
@@ -177,7 +177,7 @@ def test_an_ended_entry_expires_in_its_time(registry: Registry, settings: LazySe
         registry.change(entry.id, TaskEntry.cancelled)
 
 
-def test_that_an_entry_expired_is_known_as_long_again_and_then_forgotten(
+def test_an_expired_entry_is_known_as_expired_for_as_long_again_and_then_forgotten(
     registry: Registry, settings: LazySettings
 ) -> None:
     settings.TASK_RETENTION_SECONDS = 0.1
@@ -197,7 +197,7 @@ def test_that_an_entry_expired_is_known_as_long_again_and_then_forgotten(
     assert error() is TaskNotFound
 
 
-def test_past_the_limit_the_oldest_ended_entries_expire_and_live_ones_never(
+def test_the_oldest_ended_entries_expire_past_the_limit_and_pending_ones_never_do(
     registry: Registry, settings: LazySettings
 ) -> None:
     settings.TASK_MAX_ENTRIES = 3
@@ -212,7 +212,7 @@ def test_past_the_limit_the_oldest_ended_entries_expire_and_live_ones_never(
     assert [registry.get(entry.id) for entry in live] == live
 
 
-def test_what_remembers_the_expired_is_bounded(registry: Registry, settings: LazySettings) -> None:
+def test_the_record_of_expired_entries_is_bounded(registry: Registry, settings: LazySettings) -> None:
     settings.TASK_MAX_ENTRIES = 2
     ended = [end(registry, registry.add(new_entry())) for _ in range(6)]
     registry.purge()
@@ -224,7 +224,7 @@ def test_what_remembers_the_expired_is_bounded(registry: Registry, settings: Laz
     assert errors == [TaskNotFound, TaskNotFound, TaskExpired, TaskExpired]
 
 
-def test_a_purge_gives_each_file_of_a_dropped_entry_once(registry: Registry, settings: LazySettings) -> None:
+def test_a_purge_returns_each_file_of_a_dropped_entry_once(registry: Registry, settings: LazySettings) -> None:
     settings.TASK_MAX_ENTRIES = 1
     entries = [registry.add(new_entry()) for _ in range(3)]
     for number, entry in enumerate(entries[:2]):
@@ -239,7 +239,7 @@ def test_a_purge_gives_each_file_of_a_dropped_entry_once(registry: Registry, set
 # Keys
 
 
-def test_of_entries_with_the_same_key_the_first_is_kept(registry: Registry) -> None:
+def test_the_first_of_several_entries_with_one_key_is_kept(registry: Registry) -> None:
     first = registry.add(new_entry(idempotency_key="key"))
     second = new_entry(name="other", idempotency_key="key")
     assert registry.add(second) == first
@@ -250,13 +250,13 @@ def test_of_entries_with_the_same_key_the_first_is_kept(registry: Registry) -> N
     assert len(registry) == 1
 
 
-def test_entries_without_a_key_or_with_different_ones_are_all_kept(registry: Registry) -> None:
+def test_entries_without_a_key_or_with_different_keys_are_all_kept(registry: Registry) -> None:
     entries = [new_entry(idempotency_key=key) for key in ("", "", "key", "Key", "key ")]
     assert [registry.add(entry) for entry in entries] == entries
     assert len(registry) == 5
 
 
-def test_of_many_racing_entries_with_one_key_one_is_kept(registry: Registry) -> None:
+def test_one_of_many_racing_entries_with_one_key_is_kept(registry: Registry) -> None:
     start = threading.Barrier(8)
 
     def add(_: int) -> tuple[TaskEntry, TaskEntry]:
@@ -271,23 +271,23 @@ def test_of_many_racing_entries_with_one_key_one_is_kept(registry: Registry) -> 
     assert len(registry) == 1
 
 
-def test_a_key_goes_with_its_entry(registry: Registry, settings: LazySettings) -> None:
-    def again() -> TaskEntry:
+def test_a_key_is_removed_with_its_entry(registry: Registry, settings: LazySettings) -> None:
+    def add_with_key() -> TaskEntry:
         entry = new_entry(idempotency_key="key")
         assert registry.add(entry) == entry
         return entry
 
-    registry.remove(again().id)
-    expired = again()
+    registry.remove(add_with_key().id)
+    expired = add_with_key()
     end(registry, expired, expires_at=datetime.now(UTC) - timedelta(seconds=1))
     settings.TASK_MAX_ENTRIES = 1
-    dropped = again()
+    dropped = add_with_key()
     end(registry, dropped)
     end(registry, registry.add(new_entry()))
     registry.purge()
-    last = again()
+    last = add_with_key()
     assert registry.add(new_entry(idempotency_key="key")) == last
-    registry.remove(dropped.id)  # which is gone, and takes nothing with it
+    registry.remove(dropped.id)  # already dropped, so nothing else is removed
     assert registry.add(new_entry(idempotency_key="key")) == last
 
 
@@ -297,7 +297,7 @@ START = datetime(2026, 1, 2, tzinfo=UTC)
 FATES = ("pending", "claimed", "completed", "failed", "cancelled", "expired", "removed")
 
 
-def bring_to(registry: Registry, entry: TaskEntry, fate: str) -> None:
+def apply_fate(registry: Registry, entry: TaskEntry, fate: str) -> None:
     if fate == "completed":
         end(registry, entry)
     elif fate == "claimed":
@@ -330,43 +330,45 @@ examples = itertools.count(1)
 @hypothesis.settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
-def test_a_page_is_what_a_plain_list_would_have(registry: Registry, drawn: list[Any], data: st.DataObject) -> None:
-    # No id comes twice, not even in another example.
+def test_a_page_matches_that_of_a_plain_list(registry: Registry, drawn: list[Any], data: st.DataObject) -> None:
+    # No id is used twice, not even in another example.
     prefix = next(examples) << 64
     model = []
     for kind, created_at, number, fate in drawn:
         entry = registry.add(new_entry(kind=kind, created_at=created_at, id=uuid.UUID(int=prefix | number)))
-        bring_to(registry, entry, fate)
+        apply_fate(registry, entry, fate)
         if fate not in {"expired", "removed"}:
             model.append(registry.get(entry.id))
     model.sort(key=position)
-    somewhere = st.tuples(moments, numbers)
-    places = st.one_of(somewhere, *(st.just((created_at, number)) for _, created_at, number, _ in drawn))
+    any_position = st.tuples(moments, numbers)
+    positions = st.one_of(any_position, *(st.just((created_at, number)) for _, created_at, number, _ in drawn))
     try:
         for _ in range(5):
-            assert_pages(registry, model, data, places.map(lambda at: Position(at[0], uuid.UUID(int=prefix | at[1]))))
+            assert_pages(
+                registry, model, data, positions.map(lambda at: Position(at[0], uuid.UUID(int=prefix | at[1])))
+            )
     finally:
         for _, _, number, _ in drawn:
             registry.remove(uuid.UUID(int=prefix | number))
 
 
 def assert_pages(
-    registry: Registry, model: list[TaskEntry], data: st.DataObject, places: st.SearchStrategy[Position]
+    registry: Registry, model: list[TaskEntry], data: st.DataObject, positions: st.SearchStrategy[Position]
 ) -> None:
     """Check some pages against the `model`, which is in the order of creation."""
     limit = data.draw(st.integers(1, 14))
     kind = data.draw(st.sampled_from([None, "a", "b", "c"]))
     status = data.draw(st.sampled_from([None, *Status]))
-    place = data.draw(places)
+    boundary = data.draw(positions)
     wanted = [entry for entry in model if kind in {None, entry.kind} and status in {None, entry.status}]
-    older = [entry for entry in wanted if position(entry) < place]
-    newer = [entry for entry in wanted if position(entry) > place]
+    older = [entry for entry in wanted if position(entry) < boundary]
+    newer = [entry for entry in wanted if position(entry) > boundary]
     assert registry.page(limit, kind=kind, status=status) == wanted[::-1][:limit]
-    assert registry.page(limit, kind=kind, status=status, before=place) == older[::-1][:limit]
-    assert registry.page(limit, kind=kind, status=status, after=place) == newer[:limit][::-1]
+    assert registry.page(limit, kind=kind, status=status, before=boundary) == older[::-1][:limit]
+    assert registry.page(limit, kind=kind, status=status, after=boundary) == newer[:limit][::-1]
 
 
-def test_pages_stay_right_when_many_entries_are_gone(registry: Registry) -> None:
+def test_pages_stay_correct_after_many_entries_were_removed(registry: Registry) -> None:
     entries = [registry.add(new_entry()) for _ in range(3000)]
     for entry in entries[:1400] + entries[1600:]:
         registry.remove(entry.id)
@@ -389,7 +391,7 @@ def version(registry: Registry, task_id: uuid.UUID | None) -> int | None:
         return None
 
 
-def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry) -> None:
+def test_subscribers_are_notified_of_each_change_after_it_can_be_read(registry: Registry) -> None:
     entry, other = new_entry(), new_entry()
     of_one: list[int | None] = []
     of_all: list[tuple[uuid.UUID | None, int | None]] = []
@@ -411,39 +413,39 @@ def test_watchers_are_told_of_each_change_once_it_can_be_read(registry: Registry
     assert of_one == seen
 
 
-def test_a_change_that_is_refused_is_told_to_nobody(registry: Registry) -> None:
+def test_a_refused_change_notifies_nobody(registry: Registry) -> None:
     entry = registry.add(new_entry(idempotency_key="key"))
-    told: list[uuid.UUID | None] = []
-    registry.notifier.subscribe(told.append)
-    registry.notifier.subscribe(told.append, entry.id)
+    notified: list[uuid.UUID | None] = []
+    registry.notifier.subscribe(notified.append)
+    registry.notifier.subscribe(notified.append, entry.id)
     with pytest.raises(StaleAttempt):
         registry.change(entry.id, lambda now: now.completed(1, "too early"))
     registry.add(new_entry(idempotency_key="key"))
     last = registry.add(new_entry())
-    wait_for(lambda: last.id in told)
-    assert told == [last.id]
+    wait_for(lambda: last.id in notified)
+    assert notified == [last.id]
 
 
-def test_who_watches_no_more_is_told_no_more(registry: Registry) -> None:
+def test_an_unsubscribed_callback_is_not_called_again(registry: Registry) -> None:
     entry = registry.add(new_entry())
-    told: dict[str, list[uuid.UUID | None]] = {"one": [], "other": [], "all": [], "rest": []}
-    notify = {name: ids.append for name, ids in told.items()}
+    notified: dict[str, list[uuid.UUID | None]] = {"one": [], "other": [], "all": [], "rest": []}
+    callbacks = {name: ids.append for name, ids in notified.items()}
     for name in ("one", "other"):
-        registry.notifier.subscribe(notify[name], entry.id)
+        registry.notifier.subscribe(callbacks[name], entry.id)
     for name in ("all", "rest"):
-        registry.notifier.subscribe(notify[name])
+        registry.notifier.subscribe(callbacks[name])
     registry.change(entry.id, TaskEntry.claimed)
-    wait_for(lambda: all(told.values()))
-    registry.notifier.unsubscribe(notify["one"], entry.id)
-    registry.notifier.unsubscribe(notify["one"], entry.id)
-    registry.notifier.unsubscribe(notify["all"], entry.id)  # which is not where it watches
-    registry.notifier.unsubscribe(notify["all"])
+    wait_for(lambda: all(notified.values()))
+    registry.notifier.unsubscribe(callbacks["one"], entry.id)
+    registry.notifier.unsubscribe(callbacks["one"], entry.id)
+    registry.notifier.unsubscribe(callbacks["all"], entry.id)  # it is not subscribed to this task
+    registry.notifier.unsubscribe(callbacks["all"])
     registry.change(entry.id, TaskEntry.cancelled)
-    wait_for(lambda: len(told["other"]) == len(told["rest"]) == 2)
-    assert told == {"one": [entry.id], "other": [entry.id] * 2, "all": [entry.id], "rest": [entry.id] * 2}
+    wait_for(lambda: len(notified["other"]) == len(notified["rest"]) == 2)
+    assert notified == {"one": [entry.id], "other": [entry.id] * 2, "all": [entry.id], "rest": [entry.id] * 2}
 
 
-def test_whoever_watches_is_told_however_many_come_and_go(registry: Registry) -> None:
+def test_a_subscriber_is_notified_while_others_subscribe_and_unsubscribe(registry: Registry) -> None:
     entry = registry.add(new_entry())
     registry.change(entry.id, TaskEntry.claimed)
     stop = threading.Event()
@@ -452,22 +454,22 @@ def test_whoever_watches_is_told_however_many_come_and_go(registry: Registry) ->
         while not stop.is_set():
             registry.change(entry.id, methodcaller("progressed", 1, 1, "on the way"))
 
-    def watch(number: int) -> None:
+    def subscribe(number: int) -> None:
         for _ in range(30):
-            told = threading.Event()
+            is_notified = threading.Event()
 
-            def notify(_: object, told: threading.Event = told) -> None:
-                told.set()
+            def callback(_: object, is_notified: threading.Event = is_notified) -> None:
+                is_notified.set()
 
             task_id = entry.id if number % 2 else None
-            registry.notifier.subscribe(notify, task_id)
-            assert told.wait(20)
-            registry.notifier.unsubscribe(notify, task_id)
+            registry.notifier.subscribe(callback, task_id)
+            assert is_notified.wait(20)
+            registry.notifier.unsubscribe(callback, task_id)
 
     with ThreadPoolExecutor(9) as pool:
         changing = pool.submit(change)
         try:
-            list(pool.map(watch, range(8)))
+            list(pool.map(subscribe, range(8)))
         finally:
             stop.set()
         changing.result()

@@ -1,4 +1,4 @@
-"""When a client is told to come again, by a clock of the lanes that the test moves."""
+"""`Retry-After`, with a clock of the lanes that the test sets."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ pytestmark = modes.in_lanes
 
 
 class Clock:
-    """Stands for the module `time` in the lanes."""
+    """Replaces the module `time` in the lanes."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -38,14 +38,14 @@ def _two_workers(settings: LazySettings) -> None:
 
 
 def started(api: Api, **fields: Any) -> dict[str, Any]:
-    """A task that has a place, and keeps it until the gate is opened."""
+    """Create a task and wait until it has a slot, which it keeps until the gate opens."""
     entry = api.create("thread", do="fail-at-gate", **fields)
     wait_for(lambda: api.poll(entry)["started_at"])
     return entry
 
 
 def run(api: Api, clock: Clock, seconds: float) -> None:
-    """Have a task take so long by the clock."""
+    """Run a task that takes `seconds` by the clock."""
     entry = started(api)
     clock.now += seconds
     kinds.gate.set()
@@ -59,12 +59,12 @@ def retry_after(api: Api, entry: dict[str, Any]) -> int:
 
 
 @pytest.mark.usefixtures("clock")
-def test_where_nothing_is_known_of_a_kind_it_is_a_second(api: Api) -> None:
+def test_retry_after_is_one_second_for_a_kind_without_run_times(api: Api) -> None:
     assert api.post("/create-gate", {"name": "x"})["Retry-After"] == "1"
     assert retry_after(api, started(api)) == 1
 
 
-def test_it_follows_how_long_the_tasks_of_the_kind_took(api: Api, clock: Clock) -> None:
+def test_retry_after_follows_the_run_times_of_the_kind(api: Api, clock: Clock) -> None:
     run(api, clock, 10)
     assert api.post("/create-thread", {"name": "x", "do": "fail-at-gate"})["Retry-After"] == "10"
     entry = started(api)
@@ -75,7 +75,7 @@ def test_it_follows_how_long_the_tasks_of_the_kind_took(api: Api, clock: Clock) 
     assert retry_after(api, entry) == 1
 
 
-def test_the_longer_a_task_is_late_the_later_it_is_asked_for_again(api: Api, clock: Clock) -> None:
+def test_retry_after_grows_with_the_delay_of_an_overdue_task(api: Api, clock: Clock) -> None:
     run(api, clock, 10)
     entry = started(api)
     for late, seconds in ((2, 2), (15, 15), (29, 29), (40, 30), (100_000, 30)):
@@ -83,7 +83,7 @@ def test_the_longer_a_task_is_late_the_later_it_is_asked_for_again(api: Api, clo
         assert retry_after(api, entry) == seconds
 
 
-def test_the_latest_tasks_count_the_most(api: Api, clock: Clock) -> None:
+def test_the_latest_run_times_have_the_most_weight(api: Api, clock: Clock) -> None:
     run(api, clock, 5)
     run(api, clock, 15)
     assert retry_after(api, started(api)) == 7
@@ -95,18 +95,18 @@ def test_the_latest_tasks_count_the_most(api: Api, clock: Clock) -> None:
     assert 19 <= retry_after(api, started(api)) <= 20
 
 
-def test_other_kinds_do_not_count(api: Api, clock: Clock) -> None:
+def test_the_run_times_of_other_kinds_have_no_effect(api: Api, clock: Clock) -> None:
     run(api, clock, 20)
     assert api.post("/create-gate", {"name": "x"})["Retry-After"] == "1"
 
 
-def test_short_tasks_are_asked_for_again_in_a_second(api: Api, clock: Clock) -> None:
+def test_retry_after_is_one_second_for_short_tasks(api: Api, clock: Clock) -> None:
     run(api, clock, 0.01)
     assert retry_after(api, started(api)) == 1
 
 
 @pytest.mark.usefixtures("_two_workers")
-def test_it_follows_the_place_in_the_queue(api: Api, clock: Clock) -> None:
+def test_retry_after_follows_the_position_in_the_queue(api: Api, clock: Clock) -> None:
     run(api, clock, 4)
     for _ in range(2):
         started(api)
@@ -120,7 +120,7 @@ def test_it_follows_the_place_in_the_queue(api: Api, clock: Clock) -> None:
 
 
 @pytest.mark.usefixtures("_two_workers")
-def test_tasks_of_other_kinds_stand_in_the_same_queue(api: Api, clock: Clock) -> None:
+def test_tasks_of_other_kinds_wait_in_the_same_queue(api: Api, clock: Clock) -> None:
     run(api, clock, 4)
     for _ in range(2):
         started(api)
@@ -129,7 +129,7 @@ def test_tasks_of_other_kinds_stand_in_the_same_queue(api: Api, clock: Clock) ->
     assert api.post("/create-thread", {"name": "x"})["Retry-After"] == "10"
 
 
-def test_a_kind_of_which_one_runs_at_once_has_a_longer_queue(api: Api, clock: Clock) -> None:
+def test_a_kind_that_runs_one_task_at_a_time_has_a_longer_queue(api: Api, clock: Clock) -> None:
     first = api.create("thread-single", do="fail-at-gate")
     wait_for(lambda: api.poll(first)["started_at"])
     clock.now += 3
@@ -144,17 +144,17 @@ def test_a_kind_of_which_one_runs_at_once_has_a_longer_queue(api: Api, clock: Cl
 
 
 @pytest.mark.parametrize(("delay", "least", "most"), [(12.9, 5, 13), (300, 30, 30)])
-def test_a_task_that_waits_for_its_next_attempt_is_asked_for_then(
+def test_retry_after_is_the_time_until_the_next_attempt(
     api: Api, monkeypatch: pytest.MonkeyPatch, delay: float, least: int, most: int
 ) -> None:
     monkeypatch.setattr(runner, "retry_delay", lambda _: delay)
     entry = api.create("thread-late-retry", do="fail-until", times=2)
     wait_for(lambda: api.poll(entry)["error"])
-    wait_for(lambda: least <= retry_after(api, entry) <= most)  # once its lane has let go of it
+    wait_for(lambda: least <= retry_after(api, entry) <= most)  # after its lane has freed the slot
     assert api.poll(entry)["started_at"] is None
 
 
-def test_an_ended_task_is_not_to_be_asked_for_again(api: Api) -> None:
+def test_an_ended_task_has_no_retry_after(api: Api) -> None:
     entry = api.wait(api.create())
     for headers in ({}, {"Prefer": "wait=1"}, {"If-None-Match": "*"}):
         assert not api.get(f"/poll-task/{entry['id']}", **headers).has_header("Retry-After")

@@ -1,4 +1,4 @@
-"""What both servers make of waiting clients, and of requests that no library would send."""
+"""How both servers handle waiting clients, and requests that no library would send."""
 
 import re
 import socket
@@ -18,22 +18,22 @@ from tests.servers import RUNSERVER, SERVE, Answer, Connection, Server, running
 
 EVENTS = "text/event-stream"
 MAX_BODY = 65_536
-# The server looks each second whether a client that waits is still there; the rest is for a slow machine.
-SOON = 5
+# The server checks every second whether a waiting client is still connected; the rest is for a slow machine.
+DISCONNECT_SECONDS = 5
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TASK_MAX_WAITERS": "1", "TASK_DRAIN_SECONDS": "0"}
 
 
 @pytest.fixture(scope="module", params=[RUNSERVER, (*SERVE, "--threads", "1")], ids=["runserver", "serve"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server where one client may wait, and which under `serve` has one thread for all requests."""
-    with running(tmp_path_factory.mktemp("gateway"), *request.param, **SETTINGS) as server:
+    """Run a server where one client may wait; `serve` has one thread for all requests."""
+    with running(tmp_path_factory.mktemp("server"), *request.param, **SETTINGS) as server:
         yield server
     assert "Traceback" not in server.log
 
 
 @pytest.fixture
 def task(server: Server) -> Iterator[str]:
-    """Where to poll a task that runs until it is cancelled."""
+    """Start a task that runs until it is cancelled, and yield the URL to poll it."""
     location = server.create("async", do="sleep", seconds=600)
     wait_for(lambda: server.poll(location)["started_at"])
     yield location
@@ -58,8 +58,8 @@ def is_granted(server: Server, location: str) -> bool:
     return "Preference-Applied" in server.ask("GET", location, Prefer="wait=0").headers
 
 
-def held(server: Server, clients: ThreadPoolExecutor, *request: Any, **headers: str) -> Future[Answer]:
-    """A request that has begun to wait."""
+def start_waiting(server: Server, clients: ThreadPoolExecutor, *request: Any, **headers: str) -> Future[Answer]:
+    """Send a request, and return when it has begun to wait."""
     answer = clients.submit(server.ask, *request, **headers)
     wait_for(lambda: waiters(server) == 1)
     return answer
@@ -67,7 +67,7 @@ def held(server: Server, clients: ThreadPoolExecutor, *request: Any, **headers: 
 
 @contextmanager
 def sent(server: Server, request: bytes) -> Iterator[socket.socket]:
-    """A connection over which these bytes were sent."""
+    """Open a connection and send these bytes."""
     with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
         connection.sendall(request)
         yield connection
@@ -81,7 +81,7 @@ def received(connection: socket.socket, method: str = "GET") -> Answer:
 
 @contextmanager
 def lines(server: Server, request: bytes) -> Iterator[Iterator[bytes]]:
-    """The lines of a stream of events, as they come."""
+    """Yield the lines of a stream of events, as they are sent."""
     with sent(server, request) as connection, HTTPResponse(connection) as response:
         response.begin()
         yield iter(response.readline, b"")
@@ -97,10 +97,10 @@ def get(path: bytes, *headers: bytes, version: bytes = b"1.1") -> bytes:
 
 
 def post(body: bytes, *headers: bytes, length: int | None = None) -> bytes:
-    """A create of an `async` task with that body, of which `length` is announced."""
+    """Return a create of an `async` task with that body; `length` replaces its Content-Length."""
     head = [b"POST /create-async HTTP/1.1", b"Host: localhost", b"Content-Type: application/json"]
-    announced = b"Content-Length: %d" % (len(body) if length is None else length)
-    return b"\r\n".join([*head, announced, *headers, b"", body])
+    content_length = b"Content-Length: %d" % (len(body) if length is None else length)
+    return b"\r\n".join([*head, content_length, *headers, b"", body])
 
 
 def assert_problem(answer: Answer, status: int, hint: str = "") -> None:
@@ -110,11 +110,11 @@ def assert_problem(answer: Answer, status: int, hint: str = "") -> None:
     assert hint in answer.json["detail"]
 
 
-# Clients that wait
+# Waiting clients
 
 
-def test_a_wait_is_answered_once_the_task_has_ended(server: Server, clients: ThreadPoolExecutor, task: str) -> None:
-    answer = held(server, clients, "GET", task, Prefer="wait=60")
+def test_a_wait_is_answered_when_the_task_ends(server: Server, clients: ThreadPoolExecutor, task: str) -> None:
+    answer = start_waiting(server, clients, "GET", task, Prefer="wait=60")
     assert server.ask("DELETE", task).status == 200
     ended = answer.result(timeout=20)
     assert ended.status == 200
@@ -123,22 +123,22 @@ def test_a_wait_is_answered_once_the_task_has_ended(server: Server, clients: Thr
     assert ended.json == server.poll(task)
 
 
-def test_a_short_task_is_one_request_over_one_connection(server: Server) -> None:
+def test_a_create_that_waits_returns_the_completed_task(server: Server) -> None:
     with Connection(server.port) as connection:
         body = {"name": "x", "do": "sleep", "seconds": 0.2}
         created = connection.ask("POST", "/create-async", body, Prefer="wait=30", **{"Idempotency-Key": "short"})
         assert (created.status, created.json["status"]) == (201, "completed")
         assert created.headers["Preference-Applied"] == "wait=30"
         assert "Idempotent-Replayed" not in created.headers
-        again = connection.ask("POST", "/create-async", body, Prefer="wait=30", **{"Idempotency-Key": "short"})
-        assert again.headers["Idempotent-Replayed"] == "true"
-        assert again.json == created.json == connection.ask("GET", created.headers["Location"]).json
+        replayed = connection.ask("POST", "/create-async", body, Prefer="wait=30", **{"Idempotency-Key": "short"})
+        assert replayed.headers["Idempotent-Replayed"] == "true"
+        assert replayed.json == created.json == connection.ask("GET", created.headers["Location"]).json
         page = connection.ask("POST", "/create-async", body, Prefer="wait=30", Accept=BROWSER)
         assert page.headers["Content-Type"].startswith("text/html")
         assert b"completed" in page.body
 
 
-def test_when_the_time_is_over_the_answer_is_what_is_known(server: Server, task: str) -> None:
+def test_a_wait_that_times_out_returns_the_current_entry(server: Server, task: str) -> None:
     entry = server.poll(task)
     late = server.ask("GET", f"{task}?wait=1", **{"If-None-Match": f'"{entry["version"]}"'})
     assert (late.status, late.body) == (304, b"")
@@ -147,7 +147,7 @@ def test_when_the_time_is_over_the_answer_is_what_is_known(server: Server, task:
     assert server.ask("GET", task, Prefer="wait=0").json == entry
 
 
-def test_a_wrong_wait_changes_nothing(server: Server) -> None:
+def test_an_invalid_wait_is_refused_and_stores_nothing(server: Server) -> None:
     before = server.ask("GET", "/tasks").json["results"]
     assert_problem(server.ask("POST", "/create-async?wait=x", {"name": "x"}), 400, "?wait=30")
     assert server.ask("GET", "/tasks").json["results"] == before
@@ -163,7 +163,9 @@ def test_a_wrong_wait_changes_nothing(server: Server) -> None:
     ],
     ids=["poll", "create", "stream of a task", "stream of all"],
 )
-def test_a_client_that_breaks_off_gives_its_place_to_the_next(server: Server, task: str, request_of: Any) -> None:
+def test_a_client_that_disconnects_no_longer_counts_in_the_waiter_limit(
+    server: Server, task: str, request_of: Any
+) -> None:
     request = request_of(task.encode())
     with sent(server, request) as connection:
         wait_for(lambda: waiters(server) == 1)
@@ -171,12 +173,12 @@ def test_a_client_that_breaks_off_gives_its_place_to_the_next(server: Server, ta
         assert server.poll(task)["status"] == "pending"
         assert server.ask("GET", "/tasks").status == 200
         if request.startswith(b"POST"):
-            # Closes with a reset, as a client does that crashes.
+            # Close with a reset, as a crashed client does.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    wait_for(lambda: is_granted(server, task), timeout=SOON)
+    wait_for(lambda: is_granted(server, task), timeout=DISCONNECT_SECONDS)
 
 
-def test_a_connection_goes_on_after_each_kind_of_answer(server: Server, task: str) -> None:
+def test_a_connection_stays_open_after_each_kind_of_response(server: Server, task: str) -> None:
     done = server.wait(server.create("async"))
     ended, known = f"/poll-async/{done['id']}", f'"{server.poll(task)["version"]}"'
     with Connection(server.port) as connection:
@@ -219,7 +221,7 @@ def test_a_stream_ends_with_its_task(server: Server, task: str) -> None:
         assert '"status":"cancelled"' in last
 
 
-def test_an_event_comes_while_the_stream_goes_on(server: Server, task: str) -> None:
+def test_an_event_is_sent_while_the_stream_is_open(server: Server, task: str) -> None:
     with lines(server, get(task.encode(), b"Accept: text/event-stream")) as stream:
         assert next(stream) == b"retry: 1000\n"
         assert b'"pending"' in next(line for line in stream if line.startswith(b"data: "))
@@ -228,20 +230,20 @@ def test_an_event_comes_while_the_stream_goes_on(server: Server, task: str) -> N
         assert list(stream) == [b"\n"]
 
 
-def test_the_stream_of_all_tasks_tells_of_a_new_one(server: Server) -> None:
+def test_the_stream_of_all_tasks_sends_a_new_task(server: Server) -> None:
     with lines(server, get(b"/tasks", b"Accept: text/event-stream")) as stream:
         assert next(stream) == b"retry: 1000\n"
         location = server.create("async")
         assert location.rpartition("/")[2].encode() in next(line for line in stream if line.startswith(b"data: "))
-    wait_for(lambda: waiters(server) == 0, timeout=SOON)
+    wait_for(lambda: waiters(server) == 0, timeout=DISCONNECT_SECONDS)
 
 
-def test_what_cannot_be_followed_is_a_problem(server: Server) -> None:
+def test_a_stream_that_cannot_be_opened_is_a_problem(server: Server) -> None:
     assert_problem(server.ask("GET", "/poll-async/x", Accept=EVENTS), 400, "UUID")
     assert_problem(server.ask("GET", "/poll-async/2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52", Accept=EVENTS), 404)
 
 
-# Odd requests
+# Unusual requests
 
 
 @pytest.mark.parametrize(
@@ -256,11 +258,11 @@ def test_what_cannot_be_followed_is_a_problem(server: Server) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )  # fmt: skip
-def test_an_odd_address_is_a_problem_of_its_client(server: Server, path: bytes, status: int) -> None:
+def test_an_unusual_url_is_a_client_error(server: Server, path: bytes, status: int) -> None:
     assert_problem(exchange(server, get(path)), status)
 
 
-def test_a_header_may_come_twice(server: Server, task: str) -> None:
+def test_a_header_may_be_sent_twice(server: Server, task: str) -> None:
     known = b'If-None-Match: "%d"' % server.poll(task)["version"]
     assert exchange(server, get(task.encode(), b'If-None-Match: "0"', known, b"X-Other: 1")).status == 304
     granted = exchange(server, get(task.encode(), b"Prefer: respond-async", b"Prefer: wait=0"))
@@ -268,7 +270,7 @@ def test_a_header_may_come_twice(server: Server, task: str) -> None:
     assert_problem(exchange(server, get(b"/tasks", b"Host: evil.example")), 400, "ALLOWED_HOSTS")
 
 
-def test_a_name_with_an_underscore_passes_for_no_other(server: Server, task: str) -> None:
+def test_a_header_with_underscores_does_not_pass_for_one_with_hyphens(server: Server, task: str) -> None:
     assert exchange(server, get(task.encode(), b"If_None_Match: *")).status == 200
     body = b'{"name": "underscore"}'
     answers = [exchange(server, post(body, b"Idempotency_Key: same", b"Content_Length: 3")) for _ in range(2)]
@@ -277,13 +279,13 @@ def test_a_name_with_an_underscore_passes_for_no_other(server: Server, task: str
 
 
 @pytest.mark.parametrize("value", [b"caf\xe9", "café".encode(), b'"\xff"', b"", b"a\tb"], ids=repr)
-def test_a_key_that_is_no_text_is_refused_and_nothing_is_stored(server: Server, value: bytes) -> None:
+def test_an_invalid_key_is_refused_and_nothing_is_stored(server: Server, value: bytes) -> None:
     before = server.ask("GET", "/tasks").json["results"]
     assert_problem(exchange(server, post(b'{"name": "x"}', b"Idempotency-Key: " + value)), 400, "Idempotency-Key")
     assert server.ask("GET", "/tasks").json["results"] == before
 
 
-def test_other_headers_may_hold_anything(server: Server, task: str) -> None:
+def test_other_headers_may_contain_any_bytes(server: Server, task: str) -> None:
     polled = exchange(server, get(task.encode(), b"Prefer: wait=\xff", b"If-None-Match: \xe9", b"X-Other: \xff\xfe"))
     assert polled.status == 200
     assert "Preference-Applied" not in polled.headers
@@ -299,7 +301,7 @@ def body_of(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, MAX_BODY, MAX_BODY + 1, 1_000_000])
-def test_a_body_may_be_as_large_as_the_cap_and_is_else_refused(server: Server, size: int) -> None:
+def test_a_body_is_refused_when_it_is_empty_or_over_the_limit(server: Server, size: int) -> None:
     answer = exchange(server, post(body_of(size) if size else b""))
     if size == MAX_BODY:
         assert answer.status == 201
@@ -307,7 +309,7 @@ def test_a_body_may_be_as_large_as_the_cap_and_is_else_refused(server: Server, s
         assert_problem(answer, 413 if size else 400, str(MAX_BODY) if size else "")
 
 
-def test_a_client_that_does_not_send_its_body_holds_nobody_up(server: Server) -> None:
+def test_a_client_that_does_not_send_its_body_blocks_no_other_client(server: Server) -> None:
     request = post(b'{"name": "x", ', length=100)
     with sent(server, request), sent(server, request), sent(server, request), sent(server, get(b"/tasks")[:-2]):
         assert server.wait(server.create("async"))["status"] == "completed"
@@ -319,7 +321,7 @@ def test_a_client_that_does_not_send_its_body_holds_nobody_up(server: Server) ->
     assert server.wait(server.create("async"))["status"] == "completed"
 
 
-def test_a_client_is_told_to_go_on_with_its_body(server: Server) -> None:
+def test_a_client_that_expects_100_continue_gets_it(server: Server) -> None:
     head, _, body = post(b'{"name": "x"}', b"Expect: 100-continue").partition(b"\r\n\r\n")
     with sent(server, head + b"\r\n\r\n") as connection:
         assert connection.recv(MAX_BODY) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -334,7 +336,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: Server) -
 
 
 @pytest.mark.parametrize("length", [b"x", b"-5", b"13, 13", b"9" * 5000, b""])
-def test_a_wrong_length_is_refused(server: Server, length: bytes) -> None:
+def test_an_invalid_content_length_is_refused(server: Server, length: bytes) -> None:
     request = post(b'{"name": "x"}').replace(b"Content-Length: 13", b"Content-Length: " + length)
     assert exchange(server, request).status == 400
 
@@ -342,22 +344,22 @@ def test_a_wrong_length_is_refused(server: Server, length: bytes) -> None:
 # Whole files, and the methods and versions of HTTP
 
 
-def test_a_large_file_is_sent_as_it_is(server: Server) -> None:
+def test_a_large_file_is_sent_unchanged(server: Server) -> None:
     path = find("rest_framework/css/bootstrap.min.css")
     assert isinstance(path, str)
-    content, address = Path(path).read_bytes(), "/static/rest_framework/css/bootstrap.min.css"
+    content, url = Path(path).read_bytes(), "/static/rest_framework/css/bootstrap.min.css"
     assert len(content) > MAX_BODY
-    whole = server.ask("GET", address)
+    whole = server.ask("GET", url)
     assert whole.body == content
-    head = server.ask("HEAD", address)
+    head = server.ask("HEAD", url)
     assert (head.body, head.headers["Content-Length"]) == (b"", str(len(content)))
-    part = server.ask("GET", address, Range="bytes=70000-70009")
+    part = server.ask("GET", url, Range="bytes=70000-70009")
     assert (part.status, part.body) == (206, content[70_000:70_010])
-    known = server.ask("GET", address, **{"If-Modified-Since": whole.headers["Last-Modified"]})
+    known = server.ask("GET", url, **{"If-Modified-Since": whole.headers["Last-Modified"]})
     assert (known.status, known.body) == (304, b"")
 
 
-def test_a_result_file_is_sent_as_it_was_written(server: Server) -> None:
+def test_a_result_file_is_sent_unchanged(server: Server) -> None:
     entry = server.wait(server.create("thread", do="save", name="ěšč 🧪"))
     for _ in range(2):
         assert server.ask("GET", f"/{entry['file_path']}").body == "written by ěšč 🧪".encode()
@@ -366,7 +368,7 @@ def test_a_result_file_is_sent_as_it_was_written(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/tasks", "/metrics", "/schema", "{task}"])
-def test_a_head_has_the_headers_of_its_get(server: Server, task: str, path: str) -> None:
+def test_a_head_response_has_the_headers_of_the_get_response(server: Server, task: str, path: str) -> None:
     answers = [server.ask(method, path.format(task=task)) for method in ("GET", "HEAD")]
     assert answers[1].body == b""
     names = {"Content-Type", "Etag", "Cache-Control", "Allow", "Vary"}
@@ -375,13 +377,13 @@ def test_a_head_has_the_headers_of_its_get(server: Server, task: str, path: str)
 
 
 @pytest.mark.parametrize("path", ["/create-async", "/tasks", "{task}"])
-def test_what_an_address_can_do_can_be_asked(server: Server, task: str, path: str) -> None:
+def test_an_options_request_describes_its_endpoint(server: Server, task: str, path: str) -> None:
     answer = server.ask("OPTIONS", path.format(task=task))
     assert answer.status == 200
     assert answer.json["renders"][0] == "application/json"
 
 
-def test_an_old_client_is_served(server: Server, task: str) -> None:
+def test_an_http_1_0_client_is_served(server: Server, task: str) -> None:
     polled = exchange(server, get(task.encode(), version=b"1.0"))
     assert polled.json["id"] == server.poll(task)["id"]
     with sent(server, b"GET %s HTTP/1.0\r\n\r\n" % task.encode()) as connection:

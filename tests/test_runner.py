@@ -7,9 +7,7 @@ from tasks.entry import TaskEntry
 
 
 @pytest.mark.parametrize(("attempt", "most"), [(1, 0.05), (2, 0.1), (3, 0.2), (10, 25.6), (14, 300), (1_000_000, 300)])
-def test_a_task_waits_twice_as_long_before_each_further_attempt_with_jitter_and_a_cap(
-    attempt: int, most: float
-) -> None:
+def test_the_retry_delay_doubles_with_each_attempt_up_to_a_limit_and_has_jitter(attempt: int, most: float) -> None:
     entry = replace(TaskEntry(kind="thread-retry", name="sample_name"), attempt=attempt)
     delays = [retry_delay(entry) for _ in range(50)]
     assert all(most / 2 <= delay <= most for delay in delays)

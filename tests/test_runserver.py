@@ -12,7 +12,7 @@ CLIENTS, CREATES = 16, 1000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A running service with little room, so that it is full at times."""
+    """Run the service with a short queue, so that it is full at times."""
     settings = {
         "TASK_STEP_SECONDS": "0",
         "TASK_ASYNC_LIMIT": "4",
@@ -24,7 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert "Traceback" not in server.log
 
 
-def test_a_task_is_created_polled_and_its_file_fetched(server: Server) -> None:
+def test_a_task_can_be_created_and_polled_and_its_file_downloaded(server: Server) -> None:
     created = server.ask("POST", "/create-task", {"name": "sample_name"})
     assert created.status == 201
     assert created.headers["Content-Type"] == "application/json"
@@ -40,7 +40,7 @@ def test_a_task_is_created_polled_and_its_file_fetched(server: Server) -> None:
     assert file.json == {"1": f"first step for {task_id}", "2": f"second step for {task_id}"}
 
 
-def test_one_connection_serves_many_requests_refusals_among_them(server: Server) -> None:
+def test_one_connection_serves_many_requests_including_refused_ones(server: Server) -> None:
     with Connection(server.port) as connection:
         connection.connect()
         first = connection.sock
@@ -52,22 +52,22 @@ def test_one_connection_serves_many_requests_refusals_among_them(server: Server)
         assert connection.sock is first
 
 
-def test_a_foreign_host_and_a_body_that_is_too_large_are_refused_over_the_wire(server: Server) -> None:
-    foreign = server.ask("GET", "/schema", Host="evil.example")
+def test_an_unknown_host_and_a_body_over_the_limit_are_refused(server: Server) -> None:
+    unknown = server.ask("GET", "/schema", Host="evil.example")
     large = server.ask("POST", "/create-task", {"name": "x", "other": "y" * 100_000})
-    for answer, status in ((foreign, 400), (large, 413)):
-        assert answer.status == status
-        assert answer.headers["Content-Type"] == "application/problem+json"
+    for response, status in ((unknown, 400), (large, 413)):
+        assert response.status == status
+        assert response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_every_create_under_load_is_answered_and_what_was_accepted_completes(server: Server) -> None:
+def test_every_create_under_load_gets_a_response_and_every_accepted_task_completes(server: Server) -> None:
     def create(number: int) -> Answer:
         return server.ask("POST", "/create-task", {"name": f"load {number}"})
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         created = list(clients.map(create, range(CREATES)))
-        assert {answer.status for answer in created} <= {201, 503}
-        assert all("Retry-After" in answer.headers for answer in created)
-        locations = [answer.headers["Location"] for answer in created if answer.status == 201]
+        assert {response.status for response in created} <= {201, 503}
+        assert all("Retry-After" in response.headers for response in created)
+        locations = [response.headers["Location"] for response in created if response.status == 201]
         assert len(set(locations)) == len(locations) > 0
         assert {entry["status"] for entry in clients.map(server.wait, locations)} == {"completed"}

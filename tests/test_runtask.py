@@ -1,4 +1,4 @@
-"""`manage.py runtask`, as a person or a script runs it."""
+"""`manage.py runtask`, run by a person or by a script."""
 
 import fcntl
 import json
@@ -31,8 +31,8 @@ from tasks.management.commands.runtask import Command, show_bar
 from tests.helpers import PROJECT, clean_environment, wait_for
 from tests.servers import RUNSERVER, Server, coverage, free_port, running
 
-# In seconds: a machine that is busy takes long to start a process.
-PATIENCE = 30
+# In seconds. A busy machine takes long to start a process.
+TIMEOUT = 30
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ class Run:
         return (self.directory / "err").read_text()
 
     def ends(self, code: int) -> None:
-        assert self.process.wait(PATIENCE) == code, self.err
+        assert self.process.wait(TIMEOUT) == code, self.err
         assert "Traceback" not in self.err
 
 
@@ -65,7 +65,7 @@ class Run:
 def started(
     directory: Path, port: int, *words: str, stderr: int | None = None, encoding: str = "utf-8"
 ) -> Iterator[Run]:
-    """The command against the server at `port`; what it says goes to files."""
+    """Run the command against the server at `port`, with its output in files."""
     with (directory / "out").open("wb") as out, (directory / "err").open("wb") as err:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "runtask", "--url", f"http://127.0.0.1:{port}", *words],
@@ -83,21 +83,21 @@ def started(
 
 
 def ran(directory: Path, port: int, *words: str, code: int, encoding: str = "utf-8") -> Run:
-    """The command, to its end with this exit code."""
+    """Run the command to its end, and check its exit code."""
     with started(directory, port, *words, encoding=encoding) as run:
         run.ends(code)
     return run
 
 
 def location_of(run: Run) -> str:
-    """Where to poll the task, as the command said when it had created it."""
-    wait_for(lambda: "\n" in run.err, PATIENCE)
+    """Return the path at which to poll the task, from the output of the command."""
+    wait_for(lambda: "\n" in run.err, TIMEOUT)
     line = run.err.splitlines()[0]
     assert line.startswith("created http://127.0.0.1:")
     return "/" + line.split("/", 3)[3]
 
 
-def test_without_more_than_a_name_it_prints_where_the_result_file_is(server: Server, tmp_path: Path) -> None:
+def test_given_only_a_name_it_prints_the_url_of_the_result_file(server: Server, tmp_path: Path) -> None:
     run = ran(tmp_path, server.port, "sample name", code=0)
     entry = server.poll(location_of(run))
     assert (entry["kind"], entry["name"], entry["status"]) == ("task", "sample name", "completed")
@@ -106,7 +106,7 @@ def test_without_more_than_a_name_it_prints_where_the_result_file_is(server: Ser
     assert "%" not in run.err
 
 
-def test_fields_that_are_json_are_sent_as_json_and_the_result_is_printed_to_be_read(
+def test_json_fields_are_sent_as_json_and_the_result_is_printed_with_indentation(
     server: Server, tmp_path: Path
 ) -> None:
     fields = ["--field", 'tags=["ä", "b=c"]', "--field", "when=2026-01-02", "--field", 'amount="1e2"']
@@ -115,7 +115,7 @@ def test_fields_that_are_json_are_sent_as_json_and_the_result_is_printed_to_be_r
     assert json.loads(run.out)["payload"] == {"when": "2026-01-02", "amount": "100.00", "tags": ["ä", "b=c"]}
 
 
-def test_a_task_that_fails_is_told_with_its_code_and_detail_and_as_json_its_entry(
+def test_a_failed_task_is_reported_with_its_code_and_detail_and_its_entry_as_json(
     server: Server, tmp_path: Path
 ) -> None:
     run = ran(tmp_path, server.port, "x", "--kind", "broken", "--field", 'how="5"', "--json", code=1)
@@ -125,31 +125,34 @@ def test_a_task_that_fails_is_told_with_its_code_and_detail_and_as_json_its_entr
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--kind", "prime-count"], "CommandError: Fix the fields listed in `errors`"),
-        (["--field", "limit"], "error: argument --field: 'limit' gives no field a value: write it as in limit=1000"),
+        (
+            ["--field", "limit"],
+            "error: argument --field: 'limit' does not set a field: write NAME=VALUE, as in limit=1000",
+        ),
     ],
     ids=["by the server", "by the command"],
 )
-def test_what_is_refused_is_told_by_its_reason(server: Server, tmp_path: Path, words: list[str], says: str) -> None:
+def test_a_refusal_is_reported_with_its_reason(server: Server, tmp_path: Path, words: list[str], message: str) -> None:
     run = ran(tmp_path, server.port, "x", *words, code=2)
-    assert says in run.err
+    assert message in run.err
     assert run.out == ""
 
 
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["--field", "=5"], "'=5' gives no field a value"),
-        (["--field", "name=y"], "The field 'name' has two values; give it one."),
-        (["--field", "a=1", "--field", "a=2"], "The field 'a' has two values; give it one."),
-        (["--url", "localhost:8000"], "give it as in http://127.0.0.1:8000"),
-        (["--url", "http://.example"], "give it as in http://127.0.0.1:8000"),
-        (["--url", "http://[::1"], "give it as in http://127.0.0.1:8000"),
+        (["--field", "=5"], "'=5' does not set a field"),
+        (["--field", "name=y"], "The field 'name' is set twice: set it once."),
+        (["--field", "a=1", "--field", "a=2"], "The field 'a' is set twice: set it once."),
+        (["--url", "localhost:8000"], "use one such as http://127.0.0.1:8000"),
+        (["--url", "http://.example"], "use one such as http://127.0.0.1:8000"),
+        (["--url", "http://[::1"], "use one such as http://127.0.0.1:8000"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused(words: list[str], hint: str) -> None:
+def test_invalid_arguments_are_refused(words: list[str], hint: str) -> None:
     with pytest.raises(CommandError, match=re.escape(hint)):
         call_command("runtask", "x", *words)
 
@@ -168,12 +171,12 @@ def test_arguments_that_cannot_work_are_refused(words: list[str], hint: str) -> 
         ("[" * 100_000, "[" * 100_000),
     ],
 )
-def test_a_value_is_json_where_json_can_hold_it_and_text_elsewhere(text: str, value: Any) -> None:
+def test_a_value_is_parsed_as_json_if_it_is_valid_json_and_is_text_otherwise(text: str, value: Any) -> None:
     options = Command().create_parser("manage.py", "runtask").parse_args(["x", "--field", f"some={text}"])
     assert options.fields == [("some", value)]
 
 
-def test_its_help_shows_examples_and_exit_codes() -> None:
+def test_the_help_shows_examples_and_exit_codes() -> None:
     shown = Command().create_parser("manage.py", "runtask").format_help()
     assert '\n  manage.py runtask "my first task"\n' in shown
     assert "--kind prime-count --field limit=1000000 --json\n" in shown
@@ -190,7 +193,7 @@ def test_an_interrupt_cancels_the_task(server: Server, tmp_path: Path, number: i
     assert run.err.endswith("\ncancelled\n")
 
 
-def test_a_task_that_somebody_else_cancels_is_no_success(server: Server, tmp_path: Path) -> None:
+def test_a_task_cancelled_by_another_client_is_not_a_success(server: Server, tmp_path: Path) -> None:
     with started(tmp_path, server.port, "x", "--kind", "async", "--field", "do=check", "--field", "seconds=60") as run:
         server.ask("DELETE", location_of(run))
         run.ends(1)
@@ -198,21 +201,21 @@ def test_a_task_that_somebody_else_cancels_is_no_success(server: Server, tmp_pat
 
 
 def threads(process: "subprocess.Popen[bytes]") -> int:
-    """How many it has, where the system tells."""
+    """Return the number of threads of the process, or 1 if the system has no /proc."""
     folder = Path(f"/proc/{process.pid}/task")
     return len(list(folder.iterdir())) if folder.exists() else 1
 
 
 def shown_at(terminal: int, until: bytes) -> bytes:
-    """What the terminal is sent, to its end."""
+    """Read what the terminal shows, up to the text `until`."""
     shown = b""
     while until not in shown:
-        assert select.select([terminal], [], [], PATIENCE)[0], shown
+        assert select.select([terminal], [], [], TIMEOUT)[0], shown
         shown += os.read(terminal, 1000)
     return shown
 
 
-def test_a_terminal_gets_a_bar_with_percent_and_message(server: Server, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_bar_with_percentage_and_message(server: Server, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     fields = ["--kind", "async", "--field", "do=report-then-sleep", "--field", "seconds=0.3"]
@@ -230,12 +233,12 @@ def test_a_terminal_gets_a_bar_with_percent_and_message(server: Server, tmp_path
     assert run.out == "slept\n"
 
 
-def test_a_message_stays_on_the_line_of_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_message_with_line_breaks_stays_on_the_line_of_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
     show_bar(iter([{"status": "pending", "progress": 1, "message": "two\n\x1b[2Jlines"}]))
     assert "| two  [2Jlines" in capsys.readouterr().err
 
 
-# From here on: what a healthy server seldom does.
+# The tests below need responses that a healthy server rarely sends.
 
 
 @dataclass(frozen=True)
@@ -246,8 +249,8 @@ class Request:
     at: float = field(default_factory=time.monotonic)
 
 
-# The client gets no answer, and the connection stays open until it hangs up.
-SILENCE = None
+# The server sends no response and keeps the connection open until the client closes it.
+NO_RESPONSE = None
 
 
 @dataclass(frozen=True)
@@ -261,31 +264,31 @@ class Script:
 
 
 @contextmanager
-def scripted(*answers: bytes | None) -> Iterator[Script]:
-    """A server that gives each request the next answer and hangs up; after the last one it is gone."""
+def scripted(*responses: bytes | None) -> Iterator[Script]:
+    """Run a server that sends one response per connection and closes it. After the last response the server stops."""
     listener = socket.create_server(("127.0.0.1", 0))
     script = Script(listener.getsockname()[1], [])
 
     def serve() -> None:
         with listener:
-            for answer in answers:
+            for response in responses:
                 connection, _ = listener.accept()
                 with connection, connection.makefile("rb") as sent:
-                    connection.settimeout(PATIENCE)
+                    connection.settimeout(TIMEOUT)
                     script.requests.append(received(sent))
-                    if answer is SILENCE:
+                    if response is NO_RESPONSE:
                         connection.recv(1)
                     else:
-                        connection.sendall(answer)
+                        connection.sendall(response)
 
-    listener.settimeout(PATIENCE)
+    listener.settimeout(TIMEOUT)
     thread = threading.Thread(target=serve)
     thread.start()
     try:
         yield script
     finally:
-        thread.join(2 * PATIENCE)
-    assert len(script.requests) == len(answers)
+        thread.join(2 * TIMEOUT)
+    assert len(script.requests) == len(responses)
 
 
 def received(sent: IO[bytes]) -> Request:
@@ -299,22 +302,22 @@ POLL = f"/poll-task/{ID}"
 
 
 def entry(version: int, **changes: Any) -> bytes:
-    """An entry as the server sends it, as far as the client reads it."""
+    """Return an entry with the members that the client reads."""
     base = {"status": "pending", "progress": 0, "message": "", "result": None, "error": None, "file_path": ""}
     return json.dumps({"id": ID, "version": version, "started_at": None, **base, **changes}).encode()
 
 
-def answer(status: str, body: bytes, *headers: str, kind: str = "application/json") -> bytes:
+def response(status: str, body: bytes, *headers: str, kind: str = "application/json") -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close"]
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
 def refusal(status: str, detail: str, *headers: str) -> bytes:
-    return answer(status, json.dumps({"detail": detail}).encode(), *headers, kind="application/problem+json")
+    return response(status, json.dumps({"detail": detail}).encode(), *headers, kind="application/problem+json")
 
 
 def stream(*events: bytes) -> bytes:
-    """Events that break off before their end."""
+    """Return a stream of events that breaks off."""
     body = b"".join(event + b"\n\n" for event in events)
     return (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -328,11 +331,11 @@ def event(version: int, **changes: Any) -> bytes:
 
 END = b"0\r\n\r\n"
 RETRY = b"retry: 10"
-CREATED = answer("201 Created", entry(1), f"Location: {POLL}", "Retry-After: 1")
-COMPLETED = answer("200 OK", entry(9, status="completed", result="done"))
+CREATED = response("201 Created", entry(1), f"Location: {POLL}", "Retry-After: 1")
+COMPLETED = response("200 OK", entry(9, status="completed", result="done"))
 
 
-def test_a_full_server_and_a_lost_answer_are_asked_again_with_the_same_key(tmp_path: Path) -> None:
+def test_a_create_is_sent_again_with_the_same_key_after_a_full_queue_and_a_missing_response(tmp_path: Path) -> None:
     full = refusal("503 Service Unavailable", "The task queue is full.", "Retry-After: 1")
     ended = stream(event(2, status="completed", result="done"))
     with scripted(full, b"", CREATED, ended) as script:
@@ -343,14 +346,14 @@ def test_a_full_server_and_a_lost_answer_are_asked_again_with_the_same_key(tmp_p
     assert len({request.headers["Idempotency-Key"] for request in creates}) == 1
     assert len(creates[0].headers["Idempotency-Key"]) == 36
     assert creates[1].at - creates[0].at >= 1
-    assert "The task queue is full. Waiting 1 s" in run.err
-    assert "The answer was lost (" in run.err
+    assert "The task queue is full. Waiting 1 s before the next attempt." in run.err
+    assert "No response arrived (" in run.err
     assert run.out == "done\n"
 
 
-def test_a_stream_that_breaks_off_is_resumed_and_one_that_closes_early_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_stream_that_breaks_off_or_ends_early_is_resumed(tmp_path: Path) -> None:
     begun = {"started_at": "2026-01-01T00:00:00Z"}
-    broken = stream(RETRY, b": still here", event(2, **begun), event(3, progress=50, **begun))
+    broken = stream(RETRY, b": keep-alive", event(2, **begun), event(3, progress=50, **begun))
     ended = stream(event(9, status="completed", result="✓ done")) + END
     with scripted(CREATED, broken, stream(RETRY) + END, ended) as script:
         run = ran(tmp_path, script.port, "x", code=0, encoding="ascii")
@@ -362,10 +365,10 @@ def test_a_stream_that_breaks_off_is_resumed_and_one_that_closes_early_is_asked_
     assert run.out == "\\u2713 done\n"
 
 
-def test_a_task_whose_create_was_interrupted_is_cancelled_as_well(tmp_path: Path) -> None:
-    cancelled = answer("200 OK", entry(2, status="cancelled"))
-    with scripted(SILENCE, CREATED, cancelled) as script, started(tmp_path, script.port, "x", "--json") as run:
-        wait_for(lambda: script.requests, PATIENCE)
+def test_an_interrupt_during_the_create_cancels_the_task(tmp_path: Path) -> None:
+    cancelled = response("200 OK", entry(2, status="cancelled"))
+    with scripted(NO_RESPONSE, CREATED, cancelled) as script, started(tmp_path, script.port, "x", "--json") as run:
+        wait_for(lambda: script.requests, TIMEOUT)
         run.process.send_signal(signal.SIGINT)
         run.ends(130)
     assert script.lines == ["POST /create-task", "POST /create-task", f"DELETE {POLL}"]
@@ -373,13 +376,13 @@ def test_a_task_whose_create_was_interrupted_is_cancelled_as_well(tmp_path: Path
     assert json.loads(run.out)["status"] == "cancelled"
 
 
-def test_an_interrupt_that_comes_too_late_finds_the_task_as_it_ended(tmp_path: Path) -> None:
+def test_an_interrupt_after_the_end_of_the_task_reports_how_it_ended(tmp_path: Path) -> None:
     conflict = refusal("409 Conflict", "The task has already ended.")
     with (
-        scripted(CREATED, SILENCE, conflict, COMPLETED) as script,
+        scripted(CREATED, NO_RESPONSE, conflict, COMPLETED) as script,
         started(tmp_path, script.port, "x") as run,
     ):
-        wait_for(lambda: len(script.requests) == 2, PATIENCE)
+        wait_for(lambda: len(script.requests) == 2, TIMEOUT)
         run.process.send_signal(signal.SIGINT)
         run.ends(130)
     assert script.lines[2:] == [f"DELETE {POLL}", f"GET {POLL}"]
@@ -387,12 +390,12 @@ def test_an_interrupt_that_comes_too_late_finds_the_task_as_it_ended(tmp_path: P
     assert run.out == "done\n"
 
 
-def test_a_cancel_that_is_not_answered_is_told(tmp_path: Path) -> None:
-    with scripted(CREATED, SILENCE) as script, started(tmp_path, script.port, "x") as run:
-        wait_for(lambda: len(script.requests) == 2, PATIENCE)
+def test_a_cancel_without_a_response_is_reported(tmp_path: Path) -> None:
+    with scripted(CREATED, NO_RESPONSE) as script, started(tmp_path, script.port, "x") as run:
+        wait_for(lambda: len(script.requests) == 2, TIMEOUT)
         run.process.send_signal(signal.SIGINT)
         run.ends(130)
-    assert "The task may go on, for its cancel was not answered" in run.err
+    assert "The cancel got no response (" in run.err
 
 
 @pytest.fixture(autouse=True)
@@ -401,64 +404,66 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def followed(port: int, kind: str = "task", **fields: Any) -> RemoteTask:
-    """A task that the client has created and followed to its end."""
-    said: list[str] = []
-    with RemoteTask(f"http://127.0.0.1:{port}", kind, {"name": "x", **fields}, said.append) as task:
+    """Create a task with the client, and follow it to its end."""
+    reports: list[str] = []
+    with RemoteTask(f"http://127.0.0.1:{port}", kind, {"name": "x", **fields}, reports.append) as task:
         task.create()
         for _ in task.follow():
             pass
     return task
 
 
-def test_a_real_server_says_what_it_refuses(server: Server) -> None:
+def test_the_refusals_of_a_real_server_are_reported(server: Server) -> None:
     with pytest.raises(ClientError, match=r"^Fix the fields .*\nlimit: This field is required\.$"):
         followed(server.port, "prime-count")
     with pytest.raises(ClientError, match=r"^There is no endpoint at this URL"):
         followed(server.port, "task?")
 
 
-def test_a_server_that_is_not_there_is_told_with_what_to_do() -> None:
-    with pytest.raises(ClientError, match=r"^Cannot reach http://127.+ Start the server, or name another one by --url"):
+def test_an_unreachable_server_is_reported_with_advice() -> None:
+    with pytest.raises(
+        ClientError, match=r"^Cannot reach http://127.+ Start the server, or name another one with --url"
+    ):
         followed(free_port())
 
 
-def test_a_server_that_is_lost_is_given_up_with_where_to_poll() -> None:
-    with scripted(CREATED, stream(RETRY, event(2))) as script, pytest.raises(ClientError) as lost:
+def test_a_server_that_stops_responding_is_reported_with_the_url_to_poll() -> None:
+    with scripted(CREATED, stream(RETRY, event(2))) as script, pytest.raises(ClientError) as raised:
         followed(script.port)
-    assert str(lost.value).startswith("The server does not answer any more (")
-    assert str(lost.value).endswith(f"The task may go on; poll it at http://127.0.0.1:{script.port}{POLL}")
+    assert str(raised.value).startswith("The server no longer responds (")
+    assert str(raised.value).endswith(f"The task may still be running. Poll it at http://127.0.0.1:{script.port}{POLL}")
 
 
-def test_polls_take_the_place_of_streams_that_bring_no_news() -> None:
-    overloaded = refusal("502 Bad RSGIHandler", "Ask again.", "Retry-After: 0")
-    pending = answer("200 OK", entry(1), "Retry-After: 0")
+def test_the_task_is_polled_after_a_stream_breaks_off_without_a_change() -> None:
+    overloaded = refusal("502 Bad Gateway", "Try again.", "Retry-After: 0")
+    pending = response("200 OK", entry(1), "Retry-After: 0")
     with scripted(CREATED, stream(RETRY), overloaded, pending, COMPLETED) as script:
         assert followed(script.port).entry["result"] == "done"
     assert script.lines[1:] == [f"GET {POLL}"] * 4
     assert ["Last-Event-ID" in request.headers for request in script.requests[1:]] == [True, False, False, False]
 
 
-def test_it_waits_as_long_as_it_is_told_and_longer_after_each_failure_and_then_no_more(
+def test_waits_follow_the_server_and_double_after_each_failure_up_to_the_last_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr("tasks.client.time.sleep", waits.append)
-    overloaded = refusal("502 Bad RSGIHandler", "Ask again.", "Retry-After: 3")
+    overloaded = refusal("502 Bad Gateway", "Try again.", "Retry-After: 3")
     with (
-        scripted(CREATED, stream(b"retry: 7000") + END, stream(b": here"), *[overloaded] * 4) as script,
-        pytest.raises(ClientError, match=r"answered 502 Bad RSGIHandler\)\. The task may go on"),
+        scripted(CREATED, stream(b"retry: 7000") + END, stream(b": keep-alive"), *[overloaded] * 4) as script,
+        pytest.raises(ClientError, match=r"responded with 502 Bad Gateway\)\. The task may still be running\."),
     ):
         followed(script.port)
     assert waits == [0, 7, 7, 6, 12, 24]
 
 
-def test_a_server_may_fail_again_and_again_as_long_as_there_is_news_between() -> None:
+def test_failures_with_changes_in_between_never_exhaust_the_attempts() -> None:
     failures = [stream(RETRY, event(version)) for version in range(2, 12)]
     with scripted(CREATED, *failures, stream(event(12, status="completed"))) as script:
         assert followed(script.port).entry["version"] == 12
 
 
-def test_a_task_that_is_gone_meanwhile_is_told_by_the_problem() -> None:
+def test_a_task_that_expires_while_it_is_followed_is_reported_by_the_problem() -> None:
     gone = refusal("410 Gone", "The task has expired.")
     with (
         scripted(CREATED, stream(RETRY, event(2)), gone, gone) as script,
@@ -467,30 +472,36 @@ def test_a_task_that_is_gone_meanwhile_is_told_by_the_problem() -> None:
         followed(script.port)
 
 
-def test_a_server_that_stays_full_is_given_up() -> None:
+def test_a_create_is_aborted_if_the_queue_stays_full() -> None:
     full = refusal("503 Service Unavailable", "The task queue is full.", "Retry-After: 0")
-    with scripted(*[full] * 5) as script, pytest.raises(ClientError, match=r"^The task queue is full\. Gave up\.$"):
+    with (
+        scripted(*[full] * 5) as script,
+        pytest.raises(ClientError, match=r"^The task queue is full\. No further attempt is made\.$"),
+    ):
         followed(script.port)
 
 
-def test_a_server_that_asks_for_too_much_patience_is_given_up() -> None:
+def test_a_create_is_aborted_if_retry_after_is_too_long() -> None:
     full = refusal("503 Service Unavailable", "The task queue is full.", "Retry-After: 600")
-    with scripted(full) as script, pytest.raises(ClientError, match=r"^The task queue is full\. Gave up\.$"):
+    with (
+        scripted(full) as script,
+        pytest.raises(ClientError, match=r"^The task queue is full\. No further attempt is made\.$"),
+    ):
         followed(script.port)
 
 
-def test_what_is_wrong_within_a_field_is_told_with_its_place() -> None:
+def test_an_error_within_a_field_is_reported_with_its_path() -> None:
     problem = {"detail": "Fix the fields.", "errors": {"tags": {"0": ["Not a string."]}, "x": ["One.", "Two."]}}
-    refused = answer("400 Bad Request", json.dumps(problem).encode(), kind="application/problem+json")
+    refused = response("400 Bad Request", json.dumps(problem).encode(), kind="application/problem+json")
     sentences = "Fix the fields.\ntags.0: Not a string.\nx: One.\nx: Two."
     with scripted(refused) as script, pytest.raises(ClientError, match=f"^{re.escape(sentences)}$"):
         followed(script.port)
 
 
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "503 Service Unavailable"])
-def test_another_server_is_found_out(status: str) -> None:
+def test_a_response_of_another_kind_of_server_is_recognized(status: str) -> None:
     with (
-        scripted(answer(status, b"<html>", kind="text/html")) as script,
-        pytest.raises(ClientError, match=r"Check --url: another server may be there\.$"),
+        scripted(response(status, b"<html>", kind="text/html")) as script,
+        pytest.raises(ClientError, match=r"Check --url: it may name another server\.$"),
     ):
         followed(script.port)

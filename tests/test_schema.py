@@ -15,7 +15,7 @@ ENTRY = {
     "id", "kind", "name", "status", "file_path", "input", "progress", "message", "result", "error", "attempt",
     "version", "created_at", "started_at", "finished_at", "expires_at",
 }  # fmt: skip
-TOLD = {"ETag", "Retry-After", "Preference-Applied"}
+RESPONSE_HEADERS = {"ETag", "Retry-After", "Preference-Applied"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def schema(client: Client) -> dict[str, Any]:
 
 
 def resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """The part itself, or the component that it refers to."""
+    """Return the part itself, or the component that it refers to."""
     if "allOf" in part:
         (part,) = part["allOf"]
     if "$ref" not in part:
@@ -50,20 +50,20 @@ def test_the_schema_is_valid_openapi_3_1(api: Api, schema: dict[str, Any]) -> No
         assert json.loads(answer.content) == schema
 
 
-def test_the_schema_is_made_without_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_schema_is_generated_without_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     call_command("spectacular", "--fail-on-warn", "--format", "openapi-json")
     output = capsys.readouterr()
     assert output.err == ""
     assert json.loads(output.out)["openapi"].startswith("3.1")
 
 
-def test_every_address_is_named_as_clients_use_it(schema: dict[str, Any]) -> None:
+def test_every_path_is_documented_as_clients_use_it(schema: dict[str, Any]) -> None:
     pairs = {path for kind in PAIRS for path in (f"/create-{kind}", f"/poll-{kind}/{{task_id}}")}
     assert set(schema["paths"]) == pairs | {"/files/{name}", "/tasks"}
     assert not [path for path in schema["paths"] if path.endswith("/")]
 
 
-def test_every_operation_has_an_id_of_its_own(schema: dict[str, Any]) -> None:
+def test_every_operation_has_a_unique_id(schema: dict[str, Any]) -> None:
     ids = [operation["operationId"] for path in schema["paths"].values() for operation in path.values()]
     assert len(set(ids)) == len(ids) == 3 * len(PAIRS) + 2
     assert {"create_prime_count", "poll_prime_count", "cancel_prime_count"} <= set(ids)
@@ -76,16 +76,16 @@ def test_a_create_is_typed(schema: dict[str, Any], kind: str) -> None:
     assert "name" in payload["required"]
     name = payload["properties"]["name"]
     assert (name["type"], name["minLength"], name["maxLength"]) == ("string", 1, 255)
-    assert asked(operation) == {"header Idempotency-Key", "header Prefer", "query wait"}
+    assert parameters(operation) == {"header Idempotency-Key", "header Prefer", "query wait"}
     created = operation["responses"]["201"]
-    assert set(created["headers"]) == TOLD | {"Location", "Idempotent-Replayed"}
+    assert set(created["headers"]) == RESPONSE_HEADERS | {"Location", "Idempotent-Replayed"}
     assert set(body(schema, created)["properties"]) == ENTRY
     assert_problems(schema, operation, {"400", "403", "406", "413", "415", "422", "503"})
     assert set(operation["responses"]["503"]["headers"]) == {"Retry-After"}
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_a_create_leads_to_what_can_be_done_with_its_task(schema: dict[str, Any], kind: str) -> None:
+def test_a_create_links_to_the_poll_and_the_cancel_of_its_task(schema: dict[str, Any], kind: str) -> None:
     links = schema["paths"][f"/create-{kind}"]["post"]["responses"]["201"]["links"]
     operations = schema["paths"][f"/poll-{kind}/{{task_id}}"]
     assert {name: link["operationId"] for name, link in links.items()} == {
@@ -99,11 +99,11 @@ def test_a_create_leads_to_what_can_be_done_with_its_task(schema: dict[str, Any]
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_poll_is_typed(schema: dict[str, Any], kind: str) -> None:
     operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["get"]
-    assert asked(operation) == {
+    assert parameters(operation) == {
         "path task_id", "header Prefer", "query wait", "header If-None-Match", "header Last-Event-ID",
     }  # fmt: skip
     answers = operation["responses"]
-    assert set(answers["200"]["headers"]) == set(answers["304"]["headers"]) == TOLD
+    assert set(answers["200"]["headers"]) == set(answers["304"]["headers"]) == RESPONSE_HEADERS
     assert set(answers["200"]["content"]) == {"application/json", "text/event-stream"}
     for bodiless in ("204", "304"):
         assert "content" not in answers[bodiless]
@@ -115,7 +115,7 @@ def test_a_poll_is_typed(schema: dict[str, Any], kind: str) -> None:
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_cancel_is_typed(schema: dict[str, Any], kind: str) -> None:
     operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["delete"]
-    assert asked(operation) == {"path task_id"}
+    assert parameters(operation) == {"path task_id"}
     assert set(operation["responses"]["200"]["headers"]) == {"ETag"}
     assert_entry(schema, operation, kind)
     assert_problems(schema, operation, {"400", "404", "406", "409", "410"})
@@ -123,7 +123,7 @@ def test_a_cancel_is_typed(schema: dict[str, Any], kind: str) -> None:
 
 def test_the_list_is_typed(schema: dict[str, Any]) -> None:
     operation = schema["paths"]["/tasks"]["get"]
-    assert asked(operation) == {"query cursor", "query kind", "query status"}
+    assert parameters(operation) == {"query cursor", "query kind", "query status"}
     choices = {parameter["name"]: set(parameter["schema"].get("enum", ())) for parameter in operation["parameters"]}
     assert choices["kind"] == set(PAIRS)
     assert choices["status"] == {"pending", "completed", "failed", "cancelled"}
@@ -134,13 +134,13 @@ def test_the_list_is_typed(schema: dict[str, Any]) -> None:
     assert_problems(schema, operation, {"400", "406"})
 
 
-def asked(operation: dict[str, Any]) -> set[str]:
-    """What the operation can be asked beside its body, each with where it stands."""
+def parameters(operation: dict[str, Any]) -> set[str]:
+    """Return the parameters of the operation, each as its location and its name."""
     return {f"{parameter['in']} {parameter['name']}" for parameter in operation["parameters"]}
 
 
 def assert_entry(schema: dict[str, Any], operation: dict[str, Any], kind: str) -> None:
-    """Check that the operation has no body and answers with the kind's entry."""
+    """Check that the operation has no body and responds with the entry of the kind."""
     assert "requestBody" not in operation
     entry = body(schema, operation["responses"]["200"])
     assert set(entry["properties"]) == set(entry["required"]) == ENTRY
@@ -150,7 +150,7 @@ def assert_entry(schema: dict[str, Any], operation: dict[str, Any], kind: str) -
 
 
 def assert_problems(schema: dict[str, Any], operation: dict[str, Any], statuses: set[str]) -> None:
-    """Check that these statuses, and no others of errors, are answered with a typed problem."""
+    """Check that these are the error statuses, and that each has a typed problem."""
     problems = {status: answer for status, answer in operation["responses"].items() if status[0] in "45"}
     assert set(problems) == statuses
     for answer in problems.values():
@@ -159,7 +159,7 @@ def assert_problems(schema: dict[str, Any], operation: dict[str, Any], statuses:
         assert "errors" in problem["properties"]
 
 
-def test_a_kinds_own_input_is_typed(schema: dict[str, Any]) -> None:
+def test_the_input_of_a_kind_is_typed(schema: dict[str, Any]) -> None:
     (create,) = schema["paths"]["/create-prime-count"].values()
     request = body(schema, create["requestBody"])
     answers = create["responses"]["201"], schema["paths"]["/poll-prime-count/{task_id}"]["get"]["responses"]["200"]
@@ -171,7 +171,7 @@ def test_a_kinds_own_input_is_typed(schema: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["task", "prime-count", "echo"])
-def test_what_the_service_answers_is_what_the_schema_says(api: Api, schema: dict[str, Any], kind: str) -> None:
+def test_the_responses_of_the_service_match_the_schema(api: Api, schema: dict[str, Any], kind: str) -> None:
     entry = api.wait(api.create(kind, **({"limit": 10} if kind == "prime-count" else {})))
     operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["get"]
     properties = body(schema, operation["responses"]["200"])["properties"]

@@ -106,11 +106,11 @@ def test_two_servers_started_side_by_side_do_not_disturb_each_other(tmp_path: Pa
 @modes.alone
 def test_polls_need_no_thread(tmp_path: Path) -> None:
     with (
-        running(tmp_path, *SERVE, "--threads", "1", TASK_KINDS="tests.kinds.HELD", TASK_STEP_SECONDS="0") as server,
+        running(tmp_path, *SERVE, "--threads", "1", TASK_KINDS="tests.kinds.BLOCKED", TASK_STEP_SECONDS="0") as server,
         ThreadPoolExecutor(1) as client,
     ):
         location = server.create("task")
-        holds_the_thread = client.submit(server.create, "held", folder=str(tmp_path))
+        holds_the_thread = client.submit(server.create, "blocked", folder=str(tmp_path))
         wait_for((tmp_path / "begun").exists)
         assert server.wait(location)["status"] == "completed"
         assert not holds_the_thread.done()

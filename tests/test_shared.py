@@ -1,4 +1,4 @@
-"""What leases promise. Each registry here stands for a process."""
+"""The promises of leases. Each registry here stands for a process."""
 
 import time
 from collections.abc import Iterator
@@ -52,14 +52,14 @@ def claimed(registry: Registry, **fields: object) -> TaskEntry:
 
 
 def let_leases_expire(registry: Registry) -> None:
-    """Wait until the leases of others have expired; that of `registry` is renewed."""
+    """Wait until the leases of others have expired; the lease of `registry` is renewed."""
     deadline = time.monotonic() + 0.5
     while time.monotonic() < deadline:
         leases(registry).heartbeat()
         time.sleep(0.05)
 
 
-def test_every_process_sees_what_one_stores(one: Registry, other: Registry) -> None:
+def test_every_process_reads_the_entries_that_another_stores(one: Registry, other: Registry) -> None:
     entry = one.add(new_entry(name="名前"))
     assert other.get(entry.id) == entry
     changed = other.change(entry.id, TaskEntry.claimed)
@@ -78,7 +78,7 @@ def test_a_process_is_notified_of_the_changes_of_another(one: Registry, other: R
     assert cancelled == [entry.id]
 
 
-def test_no_process_acquires_the_tasks_of_a_live_one(one: Registry, other: Registry) -> None:
+def test_no_process_acquires_the_tasks_of_a_live_process(one: Registry, other: Registry) -> None:
     one.add(new_entry())
     claimed(one)
     let_leases_expire(one)
@@ -104,7 +104,7 @@ def test_a_process_acquires_only_tasks_of_kinds_that_it_knows(one: Registry, oth
     assert leases(other).stalled(10, ["echo"]) == []
 
 
-def test_a_task_is_acquired_once_its_next_attempt_may_begin(one: Registry, other: Registry) -> None:
+def test_a_task_is_acquired_only_after_its_retry_delay(one: Registry, other: Registry) -> None:
     entry = claimed(one)
     one.change(entry.id, lambda now: now.retrying(1, TaskFailure("exception", "broken"), 0.8))
     let_leases_expire(other)
@@ -142,9 +142,9 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(one: Registry, other
     slept = claimed(one)
     let_leases_expire(other)
     get_registry.override(other)
-    again: list[TaskEntry] = []
-    recovery.rescue(leases(other), again.append, 10)
-    assert [entry.id for entry in again] == [slept.id]
+    rescued: list[TaskEntry] = []
+    recovery.rescue(leases(other), rescued.append, 10)
+    assert [entry.id for entry in rescued] == [slept.id]
     successor = other.change(slept.id, TaskEntry.claimed)
     assert successor.attempt == 2
     for report in (
@@ -158,7 +158,7 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(one: Registry, other
 
 
 @pytest.mark.parametrize("kind", ["task", "thread-retry"])
-def test_a_task_whose_processes_die_again_and_again_fails_as_lost(one: Registry, other: Registry, kind: str) -> None:
+def test_a_task_whose_processes_die_repeatedly_fails_as_lost(one: Registry, other: Registry, kind: str) -> None:
     entry = one.add(new_entry(kind=kind, input={"do": "return", "seconds": 0, "times": 0}))
     for attempt in range(1, get_kinds()[kind].effective_max_attempts + 1):
         running = one.change(entry.id, TaskEntry.claimed)
@@ -190,8 +190,8 @@ def test_a_process_finds_running_tasks_that_it_no_longer_owns(one: Registry, oth
     assert reconciler.compare({entry.id}) == (set(), {entry.id})
 
 
-def test_a_poll_asks_the_database_once(one: Registry) -> None:
-    from django.db import connection  # noqa: PLC0415 - of the mode
+def test_a_poll_makes_one_database_query(one: Registry) -> None:
+    from django.db import connection  # noqa: PLC0415 - needs a database
     from django.test.utils import CaptureQueriesContext  # noqa: PLC0415 - the same
 
     entry = one.add(new_entry())
@@ -200,7 +200,7 @@ def test_a_poll_asks_the_database_once(one: Registry) -> None:
     assert len(queries) == 1
 
 
-def test_the_seconds_in_a_state_count_from_the_attempt() -> None:
+def test_seconds_in_state_counts_from_the_start_of_the_attempt() -> None:
     entry = new_entry()
     assert 0 <= entry.seconds_in_state < 5
     assert 0 <= entry.claimed().seconds_in_state < 5

@@ -1,4 +1,4 @@
-"""How a server ends: real processes and real signals."""
+"""How a server stops: real processes and real signals."""
 
 import os
 import signal
@@ -18,16 +18,16 @@ SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TASK_THREADS": "4", "TA
 
 
 def processes_of(server: Server) -> set[int]:
-    """The server's process and all below it."""
-    family, new = set[int](), {server.process.pid}
+    """Return the server's process and all its descendants."""
+    processes, new = set[int](), {server.process.pid}
     while new:
-        family |= new
+        processes |= new
         new = {pid for pid, parent in parents().items() if parent in new}
-    return family
+    return processes
 
 
 def parents() -> dict[int, int]:
-    """The parent of each process of this machine."""
+    """Return the parent of every process of this machine."""
     if not Path("/proc/self/stat").exists():
         lines = subprocess.run(
             ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
@@ -35,7 +35,7 @@ def parents() -> dict[int, int]:
         return {int(pid): int(parent) for pid, parent in map(str.split, lines)}
     found = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # one that has ended meanwhile
+        with suppress(OSError):  # a process that has ended meanwhile
             found[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
     return found
 
@@ -68,7 +68,7 @@ def stopped(server: Server) -> int:
     [(RUNSERVER, signal.SIGINT), (SERVE, signal.SIGTERM)],
     ids=["runserver-SIGINT", "serve-SIGTERM"],
 )
-def test_a_stop_lets_running_tasks_end_while_polls_go_on(
+def test_a_stopping_server_lets_running_tasks_end_and_answers_polls(
     tmp_path: Path, command: tuple[str, ...], number: signal.Signals
 ) -> None:
     with running(tmp_path, *command, **SETTINGS | {"TASK_DRAIN_SECONDS": "20"}) as server:
@@ -85,7 +85,7 @@ def test_a_stop_lets_running_tasks_end_while_polls_go_on(
 
 @modes.alone
 @SERVERS
-def test_what_waits_and_what_runs_too_long_is_interrupted_which_clients_are_told_and_nothing_is_left(
+def test_a_stop_interrupts_all_unfinished_tasks_informs_their_clients_and_leaves_no_process(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     with running(tmp_path, *command, **SETTINGS) as server:
@@ -95,10 +95,10 @@ def test_what_waits_and_what_runs_too_long_is_interrupted_which_clients_are_told
         wait_for(lambda: started(server, threads + others + in_flight))
         waiting = [server.create("thread") for _ in range(2)]
         known = f'"{server.poll(others[0])["version"]}"'
-        family = processes_of(server)
-        assert len(family) >= 2
+        processes = processes_of(server)
+        assert len(processes) >= 2
         with ThreadPoolExecutor(5) as clients:
-            held = [
+            waiting_requests = [
                 clients.submit(server.ask, "GET", threads[0], Prefer="wait=60"),
                 clients.submit(server.ask, "GET", waiting[0], Prefer="wait=60"),
                 clients.submit(server.ask, "GET", others[1], Accept="text/event-stream"),
@@ -108,17 +108,15 @@ def test_what_waits_and_what_runs_too_long_is_interrupted_which_clients_are_told
             wait_for(lambda: b"tasks_waiters 5.0" in server.ask("GET", "/metrics").body)
             server.process.terminate()
             wait_for(lambda: is_stopping(server))
-            assert all(b'"code":"interrupted"' in request.result(20).body for request in held)
+            assert all(b'"code":"interrupted"' in request.result(20).body for request in waiting_requests)
         assert {server.wait(location)["error"]["code"] for location in waiting} == {"interrupted"}
         assert {server.wait(location)["error"]["code"] for location in threads + others + in_flight} == {"interrupted"}
         assert stopped(server) == 0
-        wait_for(lambda: not alive(family))
+        wait_for(lambda: not alive(processes))
 
 
 @SERVERS
-def test_control_c_at_a_terminal_reaches_all_processes_and_drains_as_well(
-    tmp_path: Path, command: tuple[str, ...]
-) -> None:
+def test_an_interrupt_of_the_whole_process_group_drains_the_server(tmp_path: Path, command: tuple[str, ...]) -> None:
     with running(tmp_path, *command, **SETTINGS | {"TASK_DRAIN_SECONDS": "20"}) as server:
         server.wait(server.create("process"))
         running_tasks = [server.create(lane, do="check", seconds=1) for lane in ("thread", "process")]
@@ -129,7 +127,7 @@ def test_control_c_at_a_terminal_reaches_all_processes_and_drains_as_well(
 
 
 def blocked_signals(server: Server) -> list[int]:
-    """The mask of each thread of the server; one may end while its mask is about to be read."""
+    """Return the signal mask of each thread of the server, except threads that end meanwhile."""
     masks = []
     for thread in Path(f"/proc/{server.process.pid}/task").glob("*/status"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -137,8 +135,8 @@ def blocked_signals(server: Server) -> list[int]:
     return masks
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells what signals a thread blocks")
-def test_every_thread_leaves_the_signals_to_the_one_that_waits_for_them(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux shows which signals a thread blocks")
+def test_every_thread_but_one_blocks_the_stop_signals(tmp_path: Path) -> None:
     with running(tmp_path, *RUNSERVER, **SETTINGS) as server:
         for lane in ("thread", "async", "process"):
             server.wait(server.create(lane, do="report", times=10))
@@ -148,7 +146,7 @@ def test_every_thread_leaves_the_signals_to_the_one_that_waits_for_them(tmp_path
             assert sum(not mask & 1 << (number - 1) for mask in blocked) == 1
 
 
-def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
+def test_a_second_interrupt_ends_the_server_immediately(tmp_path: Path) -> None:
     with running(tmp_path, *RUNSERVER, **SETTINGS | {"TASK_DRAIN_SECONDS": "600"}) as server:
         task = server.create("thread", do="sleep", seconds=600)
         wait_for(lambda: started(server, [task]))
@@ -159,17 +157,17 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
 
 
 @SERVERS
-def test_an_idle_server_stops_at_once(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_an_idle_server_stops_immediately(tmp_path: Path, command: tuple[str, ...]) -> None:
     with running(tmp_path, *command) as server:
         server.process.terminate()
         assert stopped(server) == 0
 
 
-def test_worker_processes_end_with_a_server_that_is_killed(tmp_path: Path) -> None:
+def test_worker_processes_end_when_their_server_is_killed(tmp_path: Path) -> None:
     with running(tmp_path, *RUNSERVER, **SETTINGS) as server:
         task = server.create("process", do="sleep", seconds=600)
         wait_for(lambda: started(server, [task]))
-        family = processes_of(server)
+        processes = processes_of(server)
         server.process.kill()
         server.process.wait(20)
-        wait_for(lambda: not alive(family))
+        wait_for(lambda: not alive(processes))

@@ -110,7 +110,7 @@ def test_the_work_of_a_killed_server_is_taken_over_by_the_next_start(tmp_path: P
 
 def test_a_stop_leaves_what_had_not_ended_to_others(tmp_path: Path) -> None:
     with serving(tmp_path, "first") as server:
-        locations = [server.create(f"{lane}-single", do="watch", seconds=600) for lane in ("thread", "async")]
+        locations = [server.create(f"{lane}-single", do="read-cancelled", seconds=600) for lane in ("thread", "async")]
         wait_for(lambda: all(is_started(server, location) for location in locations))
         waiting = server.create("thread-single")
         server.process.terminate()

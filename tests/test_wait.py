@@ -1,4 +1,4 @@
-"""Requests that wait for changes of a task, in a thread; in test_rsgi.py the server waits."""
+"""Requests that wait for changes of a task in a thread; in test_rsgi.py the server waits without one."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,14 +14,14 @@ from tasks.registry import get_registry
 from tests import kinds, modes
 from tests.helpers import BROWSER, Api, assert_problem, stored, wait_for, wait_for_waiters
 
-# Far longer than a test takes: an answer that comes has been woken.
+# Far longer than a test takes, so only a change of the task can end the wait.
 LONG = "30"
 PREFER = {"Prefer": f"wait={LONG}"}
 
 
 @pytest.fixture
 def clients() -> Iterator[ThreadPoolExecutor]:
-    """Threads for requests that are held."""
+    """Threads for requests that wait."""
     with ThreadPoolExecutor(20) as clients:
         yield clients
         kinds.gate.set()
@@ -32,14 +32,14 @@ def path_of(entry: dict[str, Any]) -> str:
 
 
 def at_gate(api: Api, kind: str = "gate", **fields: Any) -> dict[str, Any]:
-    """A running task that changes no more until the gate is opened."""
+    """Create a task and wait until it runs; it changes no more until the gate opens."""
     entry = api.create(kind, **fields)
     wait_for(lambda: (now := api.poll(entry))["started_at"] and (now["message"] or kind != "gate"))
     return api.poll(entry)
 
 
-def held(clients: ThreadPoolExecutor, ask: Callable[..., Any], *args: Any, **headers: str) -> Future[Any]:
-    """A request that has begun to wait."""
+def start_waiting(clients: ThreadPoolExecutor, ask: Callable[..., Any], *args: Any, **headers: str) -> Future[Any]:
+    """Send a request, and return when it has begun to wait."""
     request = clients.submit(ask, *args, **headers)
     wait_for_waiters(1)
     return request
@@ -69,11 +69,11 @@ def drain(api: Api, entry: dict[str, Any]) -> None:
 
 
 class Ending(NamedTuple):
-    """A task, what brings it further, and how it then stands."""
+    """A task, the action that changes it, and the status it then has."""
 
     kind: str
     fields: dict[str, Any]
-    bring: Callable[[Api, dict[str, Any]], None]
+    act: Callable[[Api, dict[str, Any]], None]
     status: str
 
 
@@ -92,8 +92,8 @@ def test_a_poll_that_waits_is_answered_when_the_task_ends(
     api: Api, clients: ThreadPoolExecutor, ending: Ending
 ) -> None:
     entry = at_gate(api, ending.kind, **ending.fields)
-    request = held(clients, api.get, path_of(entry), **PREFER)
-    ending.bring(api, entry)
+    request = start_waiting(clients, api.get, path_of(entry), **PREFER)
+    ending.act(api, entry)
     answer = answer_of(request)
     assert answer.status_code == 200
     assert answer["Preference-Applied"] == f"wait={LONG}"
@@ -103,14 +103,14 @@ def test_a_poll_that_waits_is_answered_when_the_task_ends(
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_a_task_that_still_waits_for_a_worker_is_waited_for(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_poll_can_wait_for_a_task_that_waits_for_a_worker(api: Api, clients: ThreadPoolExecutor) -> None:
     at_gate(api)
-    request = held(clients, api.get, path_of(api.create("gate")), **PREFER)
+    request = start_waiting(clients, api.get, path_of(api.create("gate")), **PREFER)
     kinds.gate.set()
     assert answer_of(request).json()["status"] == "completed"
 
 
-def test_a_wait_lasts_through_progress_and_further_attempts(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_wait_continues_through_progress_and_further_attempts(api: Api, clients: ThreadPoolExecutor) -> None:
     request = clients.submit(
         api.post, "/create-thread-retry", {"name": "x", "do": "fail-until", "times": 3}, Prefer=f"wait={LONG}"
     )
@@ -118,7 +118,7 @@ def test_a_wait_lasts_through_progress_and_further_attempts(api: Api, clients: T
     assert (ended["status"], ended["attempt"]) == ("completed", 3)
 
 
-def test_all_who_wait_for_a_task_are_answered(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_all_requests_that_wait_for_a_task_are_answered(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
     requests = [clients.submit(api.get, path_of(entry), **PREFER) for _ in range(20)]
     wait_for_waiters(20)
@@ -126,18 +126,18 @@ def test_all_who_wait_for_a_task_are_answered(api: Api, clients: ThreadPoolExecu
     assert [answer_of(request).json()["status"] for request in requests] == ["completed"] * 20
 
 
-def test_the_end_of_one_task_answers_nobody_who_waits_for_another(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_the_end_of_one_task_does_not_end_the_wait_for_another(api: Api, clients: ThreadPoolExecutor) -> None:
     entry, other = at_gate(api), at_gate(api)
-    request = held(clients, api.get, path_of(entry), **PREFER)
+    request = start_waiting(clients, api.get, path_of(entry), **PREFER)
     api.delete(other)
     api.wait(api.create("async"))
     kinds.gate.set()
     assert answer_of(request).json()["status"] == "completed"
 
 
-def test_a_wait_can_be_asked_for_in_the_address(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_wait_can_be_requested_in_the_query_string(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
-    request = held(clients, api.get, f"{path_of(entry)}?wait={LONG}")
+    request = start_waiting(clients, api.get, f"{path_of(entry)}?wait={LONG}")
     kinds.gate.set()
     answer = answer_of(request)
     assert answer.json()["status"] == "completed"
@@ -146,14 +146,14 @@ def test_a_wait_can_be_asked_for_in_the_address(api: Api, clients: ThreadPoolExe
 
 def test_a_head_request_can_wait(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
-    request = held(clients, lambda: api.client.head(path_of(entry), headers=PREFER))
+    request = start_waiting(clients, lambda: api.client.head(path_of(entry), headers=PREFER))
     kinds.gate.set()
     answer = answer_of(request)
     assert (answer.status_code, answer.content) == (200, b"")
     assert not answer.has_header("Retry-After")
 
 
-def test_an_ended_task_is_not_waited_for(api: Api) -> None:
+def test_a_wait_for_an_ended_task_is_answered_immediately(api: Api) -> None:
     entry = api.wait(api.create())
     for answer in (api.get(path_of(entry), **PREFER), api.get(f"{path_of(entry)}?wait={LONG}")):
         assert answer.json() == entry
@@ -163,7 +163,7 @@ def test_an_ended_task_is_not_waited_for(api: Api) -> None:
 # The end of the wait
 
 
-def test_when_the_time_is_over_the_answer_is_what_is_known(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_wait_that_times_out_returns_the_current_entry(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
     path, etag = path_of(entry), f'"{entry["version"]}"'
     began = monotonic()
@@ -183,19 +183,19 @@ def test_when_the_time_is_over_the_answer_is_what_is_known(api: Api, clients: Th
 
 
 @pytest.mark.parametrize(
-    ("most", "asked", "applied"), [(7, "100", "7"), (7, "999999999", "7"), (7, "5", "5"), (7.9, "8", "7")]
+    ("setting", "requested", "applied"), [(7, "100", "7"), (7, "999999999", "7"), (7, "5", "5"), (7.9, "8", "7")]
 )
-def test_nobody_waits_longer_than_the_settings_let(
-    api: Api, settings: LazySettings, most: float, asked: str, applied: str
+def test_a_wait_is_limited_by_the_setting(
+    api: Api, settings: LazySettings, setting: float, requested: str, applied: str
 ) -> None:
-    settings.TASK_WAIT_SECONDS = most
+    settings.TASK_WAIT_SECONDS = setting
     path = path_of(api.wait(api.create()))
-    assert api.get(path, Prefer=f"wait={asked}")["Preference-Applied"] == f"wait={applied}"
-    both = api.get(f"{path}?wait={asked}", Prefer="wait=1")
+    assert api.get(path, Prefer=f"wait={requested}")["Preference-Applied"] == f"wait={applied}"
+    both = api.get(f"{path}?wait={requested}", Prefer="wait=1")
     assert both["Preference-Applied"] == f"wait={applied}"
 
 
-def test_a_wait_of_no_seconds_is_over_at_once(api: Api, settings: LazySettings) -> None:
+def test_a_wait_of_zero_seconds_is_answered_immediately(api: Api, settings: LazySettings) -> None:
     entry = at_gate(api)
     assert api.get(path_of(entry), Prefer="wait=0")["Preference-Applied"] == "wait=0"
     settings.TASK_WAIT_SECONDS = 0
@@ -203,14 +203,14 @@ def test_a_wait_of_no_seconds_is_over_at_once(api: Api, settings: LazySettings) 
     assert (answer["Preference-Applied"], answer.json()["status"]) == ("wait=0", "pending")
 
 
-# How it is asked for
+# How a wait is requested
 
 
 @pytest.mark.parametrize(
     "wait",
     ["", "x", "-1", "+1", "1.5", "1e3", "%201", "1%20", "%D9%A1", "%C2%B2", "9" * 10, "0x1", "1s", "1,2", "True"],
 )
-def test_a_wrong_wait_in_the_address_is_refused_and_changes_nothing(api: Api, wait: str) -> None:
+def test_an_invalid_wait_in_the_query_string_is_refused_and_stores_nothing(api: Api, wait: str) -> None:
     assert_problem(api.post(f"/create-gate?wait={wait}", {"name": "x"}), 400, "?wait=30")
     assert_problem(api.post(f"/create-gate?wait={wait}", {"name": "x"}, Prefer="wait=1"), 400, "?wait=30")
     assert stored() == {}
@@ -227,7 +227,7 @@ def test_a_wrong_wait_in_the_address_is_refused_and_changes_nothing(api: Api, wa
         "return=minimal, handling=strict", 'x="a, wait=5"', "x; wait=5",
     ],
 )  # fmt: skip
-def test_a_wrong_or_unknown_preference_is_ignored(api: Api, prefer: str) -> None:
+def test_an_invalid_or_unknown_preference_is_ignored(api: Api, prefer: str) -> None:
     entry = api.create("gate")
     polled = api.get(path_of(entry), Prefer=prefer)
     created = api.post("/create-gate", {"name": "x"}, Prefer=prefer)
@@ -252,7 +252,7 @@ def test_a_preference_is_understood_however_it_is_written(api: Api, prefer: str)
 # A known version
 
 
-def test_with_a_known_version_a_wait_ends_with_the_next_one(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_wait_with_a_known_version_ends_with_the_next_version(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = api.create("thread", do="progress", seconds=600)
     seen = [entry]
     while len(seen) < 5:
@@ -274,15 +274,15 @@ def test_with_a_known_version_a_wait_ends_with_the_next_one(api: Api, clients: T
         Ending("gate", {}, cancel, "cancelled"),
         Ending("thread-late-retry", {"do": "fail-at-gate"}, open_gate, "pending"),
     ],
-    ids=["completed", "cancelled", "to be tried again"],
+    ids=["completed", "cancelled", "to be retried"],
 )
-def test_with_a_known_version_a_wait_ends_with_any_change(
+def test_a_wait_with_a_known_version_ends_with_any_change(
     api: Api, clients: ThreadPoolExecutor, ending: Ending
 ) -> None:
     entry = at_gate(api, ending.kind, **ending.fields)
     known = {"If-None-Match": f'"{entry["version"]}"'}
-    request = held(clients, api.get, path_of(entry), **PREFER, **known)
-    ending.bring(api, entry)
+    request = start_waiting(clients, api.get, path_of(entry), **PREFER, **known)
+    ending.act(api, entry)
     answer = answer_of(request)
     assert answer.status_code == 200
     assert answer.json()["status"] == ending.status
@@ -290,15 +290,15 @@ def test_with_a_known_version_a_wait_ends_with_any_change(
 
 
 @pytest.mark.usefixtures("one_worker")
-def test_with_a_known_version_a_wait_ends_when_a_worker_begins(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_wait_with_a_known_version_ends_when_a_worker_begins(api: Api, clients: ThreadPoolExecutor) -> None:
     at_gate(api)
     waiting = api.create("thread", do="sleep", seconds=600)
-    request = held(clients, api.get, path_of(waiting), **PREFER, **{"If-None-Match": '"1"'})
+    request = start_waiting(clients, api.get, path_of(waiting), **PREFER, **{"If-None-Match": '"1"'})
     kinds.gate.set()
     assert answer_of(request).json()["started_at"]
 
 
-def test_another_version_than_the_known_one_is_not_waited_for(api: Api) -> None:
+def test_a_wait_with_any_other_version_is_answered_immediately(api: Api) -> None:
     entry = at_gate(api)
     for known in ('"1"', '"999"', '"x"', ""):
         answer = api.get(path_of(entry), **PREFER, **{"If-None-Match": known})
@@ -306,16 +306,16 @@ def test_another_version_than_the_known_one_is_not_waited_for(api: Api) -> None:
         assert is_granted(answer)
 
 
-def test_an_ended_task_has_no_further_news_to_wait_for(api: Api) -> None:
+def test_a_wait_for_changes_of_an_ended_task_is_answered_immediately(api: Api) -> None:
     entry = api.wait(api.create("async"))
     answer = api.get(path_of(entry), **PREFER, **{"If-None-Match": f'"{entry["version"]}"'})
     assert answer.status_code == 304
     assert is_granted(answer)
 
 
-def test_whoever_knows_every_version_waits_for_the_end(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_wait_with_a_wildcard_version_lasts_until_the_task_ends(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
-    request = held(clients, api.get, path_of(entry), **PREFER, **{"If-None-Match": "*"})
+    request = start_waiting(clients, api.get, path_of(entry), **PREFER, **{"If-None-Match": "*"})
     kinds.gate.set()
     answer = answer_of(request)
     assert answer.status_code == 304
@@ -323,9 +323,9 @@ def test_whoever_knows_every_version_waits_for_the_end(api: Api, clients: Thread
     assert not answer.has_header("Retry-After")
 
 
-def test_a_task_that_is_gone_is_waited_for_no_longer(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_wait_ends_when_its_task_is_removed(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
-    request = held(clients, api.get, path_of(entry), **PREFER)
+    request = start_waiting(clients, api.get, path_of(entry), **PREFER)
     get_registry().remove(UUID(entry["id"]))
     assert_problem(answer_of(request), 404)
 
@@ -334,7 +334,7 @@ def test_a_task_that_is_gone_is_waited_for_no_longer(api: Api, clients: ThreadPo
 
 
 @pytest.mark.parametrize("kind", ["task", "thread", "async", "process"])
-def test_a_short_task_is_one_request(api: Api, kind: str) -> None:
+def test_a_short_task_needs_one_request(api: Api, kind: str) -> None:
     answer = api.post(f"/create-{kind}", {"name": "x"}, **PREFER)
     entry = answer.json()
     assert answer.status_code == 201
@@ -346,7 +346,7 @@ def test_a_short_task_is_one_request(api: Api, kind: str) -> None:
     assert api.poll(entry) == entry
 
 
-def test_a_create_waits_as_well_for_its_address_and_for_a_browser(api: Api) -> None:
+def test_a_create_can_wait_by_its_query_string_and_for_a_browser(api: Api) -> None:
     assert api.post(f"/create-async?wait={LONG}", {"name": "x"}).json()["status"] == "completed"
     page = api.client.post(f"/create-async?wait={LONG}", {"name": "x"}, headers={"Accept": BROWSER})
     assert page.status_code == 201
@@ -354,24 +354,24 @@ def test_a_create_waits_as_well_for_its_address_and_for_a_browser(api: Api) -> N
     assert "completed" in page.content.decode()
 
 
-def test_a_create_that_waits_answers_however_its_task_ends(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_a_create_that_waits_is_answered_however_its_task_ends(api: Api, clients: ThreadPoolExecutor) -> None:
     failed = api.post("/create-broken", {"name": "x", "how": "no luck"}, **PREFER)
     assert (failed.status_code, failed.json()["error"]["detail"]) == (201, "ValueError: no luck")
-    request = held(clients, api.post, "/create-gate", {"name": "x"}, **PREFER)
+    request = start_waiting(clients, api.post, "/create-gate", {"name": "x"}, **PREFER)
     (task_id,) = (task_id for task_id, entry in stored().items() if not entry.ended)
     cancel(api, {"kind": "gate", "id": task_id})
     answer = answer_of(request)
     assert (answer.status_code, answer.json()["status"]) == (201, "cancelled")
 
 
-def test_what_is_refused_is_refused_at_once(api: Api) -> None:
+def test_a_refused_create_does_not_wait(api: Api) -> None:
     get_dispatcher().drain(timeout=0)
     assert_problem(api.post("/create-gate", {"name": "x"}, **PREFER), 503)
     assert_problem(api.post("/create-gate", {"name": ""}, **PREFER), 400)
     assert stored() == {}
 
 
-def test_of_many_creates_that_wait_none_misses_its_end(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_none_of_many_waiting_creates_misses_the_end_of_its_task(api: Api, clients: ThreadPoolExecutor) -> None:
     def create(number: int) -> Any:
         return api.post("/create-async", {"name": f"task {number}"}, **PREFER).json()
 
@@ -381,20 +381,20 @@ def test_of_many_creates_that_wait_none_misses_its_end(api: Api, clients: Thread
     ]
 
 
-# The places of those who wait
+# The waiter limit
 
 
 @pytest.fixture
-def _one_place(settings: LazySettings) -> None:
+def _one_waiter(settings: LazySettings) -> None:
     settings.TASK_MAX_WAITERS = 1
 
 
-@pytest.mark.usefixtures("_one_place")
-def test_where_all_places_are_taken_the_answer_is_what_is_known_and_comes_at_once(
+@pytest.mark.usefixtures("_one_waiter")
+def test_a_request_beyond_the_waiter_limit_immediately_gets_the_current_entry(
     api: Api, clients: ThreadPoolExecutor
 ) -> None:
     entry, ended = at_gate(api), api.wait(api.create())
-    request = held(clients, api.get, path_of(entry), **PREFER)
+    request = start_waiting(clients, api.get, path_of(entry), **PREFER)
     known = {"If-None-Match": f'"{entry["version"]}"'}
     answers = [
         api.get(path_of(entry), **PREFER),
@@ -408,19 +408,21 @@ def test_where_all_places_are_taken_the_answer_is_what_is_known_and_comes_at_onc
     assert [answer.json()["status"] for answer in answers if answer.content] == ["pending"] * 3
     assert all(int(answer["Retry-After"]) >= 1 for answer in answers)
     assert api.poll(entry) == entry
-    assert is_granted(api.get(path_of(ended), **PREFER))  # which needs no place
+    assert is_granted(api.get(path_of(ended), **PREFER))  # it does not have to wait
     kinds.gate.set()
     assert answer_of(request).json()["status"] == "completed"
 
 
-@pytest.mark.usefixtures("_one_place")
-def test_a_place_comes_back_after_the_wait(api: Api, clients: ThreadPoolExecutor) -> None:
+@pytest.mark.usefixtures("_one_waiter")
+def test_a_request_no_longer_counts_in_the_waiter_limit_after_its_wait(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
     assert is_granted(api.get(path_of(entry), Prefer="wait=0"))
     assert is_granted(api.get(path_of(entry), Prefer="wait=0", **{"If-None-Match": "*"}))
     assert is_granted(api.post("/create-gate", {"name": "x"}, Prefer="wait=0"))
     for _ in range(3):
-        request = held(clients, api.post, "/create-async", {"name": "x", "do": "tidy", "seconds": 600}, **PREFER)
+        request = start_waiting(
+            clients, api.post, "/create-async", {"name": "x", "do": "tidy", "seconds": 600}, **PREFER
+        )
         assert not is_granted(api.get(path_of(entry), Prefer="wait=0"))
         (running,) = (task_id for task_id, found in stored().items() if found.kind == "async" and not found.ended)
         cancel(api, {"kind": "async", "id": running})
@@ -428,7 +430,7 @@ def test_a_place_comes_back_after_the_wait(api: Api, clients: ThreadPoolExecutor
         assert is_granted(api.get(path_of(entry), Prefer="wait=0"))
 
 
-def test_the_metrics_count_those_who_wait(api: Api, clients: ThreadPoolExecutor) -> None:
+def test_the_metrics_count_the_waiting_requests(api: Api, clients: ThreadPoolExecutor) -> None:
     entry = at_gate(api)
     assert b"tasks_waiters 0.0" in api.get("/metrics").content
     requests = [clients.submit(api.get, path_of(entry), **PREFER) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What a subscription and the places of those who wait promise, as far as no request can show it."""
+"""The promises of a subscription and of the waiter limit that no request can show."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def added() -> TaskEntry:
 
 @pytest.fixture(autouse=True)
 def _in_memory() -> None:
-    """A registry that tells of each change before it returns."""
+    """Use a registry that notifies of each change before it returns."""
     get_registry.override(MemoryRegistry())
 
 
@@ -39,7 +39,7 @@ def subscription(entry: TaskEntry) -> Iterator[Subscription]:
 
 
 @pytest.fixture
-def watcher_of_all() -> Iterator[Subscription]:
+def subscription_to_all() -> Iterator[Subscription]:
     subscription = Subscription.within_limit()
     assert subscription is not None
     yield subscription
@@ -47,11 +47,11 @@ def watcher_of_all() -> Iterator[Subscription]:
 
 
 def change(entry: TaskEntry) -> None:
-    """Make a change that leaves the task as it is."""
+    """Make a change that leaves the entry as it is."""
     get_registry().change(entry.id, lambda now: now)
 
 
-def test_a_wait_ends_with_a_change_until_that_is_read(subscription: Subscription, entry: TaskEntry) -> None:
+def test_a_wait_ends_immediately_while_a_change_is_unread(subscription: Subscription, entry: TaskEntry) -> None:
     assert not subscription.wait(0)
     change(entry)
     assert subscription.wait(0)
@@ -61,50 +61,54 @@ def test_a_wait_ends_with_a_change_until_that_is_read(subscription: Subscription
     assert subscription.read() == []
 
 
-def test_what_changed_before_is_no_news(entry: TaskEntry) -> None:
+def test_a_change_before_the_subscription_is_not_noticed(entry: TaskEntry) -> None:
     change(entry)
     subscription = Subscription(entry.id)
     assert not subscription.wait(0)
     assert subscription.read() == []
 
 
-def test_other_tasks_are_no_news(subscription: Subscription) -> None:
+def test_a_change_of_another_task_is_not_noticed(subscription: Subscription) -> None:
     change(added())
     assert not subscription.wait(0)
 
 
-def test_each_task_that_has_changed_is_read_once_and_in_the_order_of_its_first_change(
-    watcher_of_all: Subscription,
+def test_each_changed_task_is_read_once_in_the_order_of_its_first_change(
+    subscription_to_all: Subscription,
 ) -> None:
     entries = [added() for _ in range(3)]
     for entry in (*entries[::-1], *entries):
         change(entry)
-    assert watcher_of_all.read() == [entry.id for entry in entries]
+    assert subscription_to_all.read() == [entry.id for entry in entries]
 
 
-def test_no_more_is_kept_than_can_be_told(watcher_of_all: Subscription, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_unread_changes_is_bounded(
+    subscription_to_all: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(waiting, "MAX_UNREAD", 3)
     entries = [added() for _ in range(5)]
-    assert watcher_of_all.read() is None
+    assert subscription_to_all.read() is None
     for _ in range(5):
         change(entries[4])
-    assert watcher_of_all.read() == [entries[4].id]
+    assert subscription_to_all.read() == [entries[4].id]
 
 
-def test_while_it_is_mute_no_change_ends_a_wait_but_none_is_lost(
-    watcher_of_all: Subscription, entry: TaskEntry
+def test_a_muted_subscription_ends_no_wait_and_misses_no_change(
+    subscription_to_all: Subscription, entry: TaskEntry
 ) -> None:
     change(entry)
-    watcher_of_all.mute()
+    subscription_to_all.mute()
     other = added()
-    assert not watcher_of_all.wait(0)
-    assert watcher_of_all.read() == [entry.id, other.id]
+    assert not subscription_to_all.wait(0)
+    assert subscription_to_all.read() == [entry.id, other.id]
     change(entry)
-    assert watcher_of_all.wait(0)
-    assert watcher_of_all.read() == [entry.id]
+    assert subscription_to_all.wait(0)
+    assert subscription_to_all.read() == [entry.id]
 
 
-def test_whoever_cannot_wait_in_a_thread_is_woken(subscription: Subscription, entry: TaskEntry) -> None:
+def test_a_subscription_calls_its_wake_function_unless_it_is_muted(
+    subscription: Subscription, entry: TaskEntry
+) -> None:
     woken: list[str] = []
     subscription.wake_by(lambda: woken.append("up"))
     assert woken == []
@@ -118,14 +122,14 @@ def test_whoever_cannot_wait_in_a_thread_is_woken(subscription: Subscription, en
     assert len(woken) == 2
 
 
-def test_what_changed_before_it_can_be_woken_wakes_it_at_once(subscription: Subscription, entry: TaskEntry) -> None:
+def test_an_unread_change_calls_a_new_wake_function_immediately(subscription: Subscription, entry: TaskEntry) -> None:
     change(entry)
     woken: list[str] = []
     subscription.wake_by(lambda: woken.append("up"))
     assert woken == ["up"]
 
 
-def test_once_it_is_closed_it_hears_nothing(entry: TaskEntry) -> None:
+def test_a_closed_subscription_notices_nothing(entry: TaskEntry) -> None:
     for task_id in (entry.id, None):
         subscription = Subscription.within_limit(task_id)
         assert subscription is not None
@@ -134,7 +138,7 @@ def test_once_it_is_closed_it_hears_nothing(entry: TaskEntry) -> None:
         assert not subscription.wait(0)
 
 
-def test_a_place_is_given_back_once(settings: LazySettings) -> None:
+def test_a_subscription_that_is_closed_twice_is_counted_out_once(settings: LazySettings) -> None:
     settings.TASK_MAX_WAITERS = 2
     first, second = Subscription.within_limit(), Subscription.within_limit(UUID(int=1))
     assert first is not None
@@ -151,42 +155,42 @@ def test_a_place_is_given_back_once(settings: LazySettings) -> None:
     assert get_waiter_limit().in_use == 0
 
 
-def test_without_a_place_nobody_listens(settings: LazySettings) -> None:
+def test_a_subscription_beyond_the_limit_is_not_registered(settings: LazySettings) -> None:
     settings.TASK_MAX_WAITERS = 1
     with ThreadPoolExecutor(8) as pool:
-        notifier = [
+        subscriptions = [
             subscription
             for subscription in pool.map(lambda _: Subscription.within_limit(), range(100))
             if subscription is not None
         ]
-    assert len(notifier) == 1
+    assert len(subscriptions) == 1
     assert get_waiter_limit().in_use == 1
-    notifier[0].close()
-    assert get_registry().notifier._callbacks == {}  # noqa: SLF001 - nobody else could tell
+    subscriptions[0].close()
+    assert get_registry().notifier._callbacks == {}  # noqa: SLF001 - nothing public shows it
 
 
-def test_there_are_never_more_than_there_are_places() -> None:
-    places = WaiterLimit(5)
-    most = []
+def test_the_waiter_limit_is_never_exceeded() -> None:
+    limit = WaiterLimit(5)
+    in_use = []
     start = threading.Barrier(8)
 
-    def come_and_go(_: int) -> int:
+    def acquire_and_release(_: int) -> int:
         start.wait()
-        taken = 0
+        acquired = 0
         for _ in range(2000):
-            if places.acquire():
-                taken += 1
-                most.append(places.in_use)
-                places.release()
-        return taken
+            if limit.acquire():
+                acquired += 1
+                in_use.append(limit.in_use)
+                limit.release()
+        return acquired
 
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(come_and_go, range(8))) == len(most)
-    assert max(most) <= 5
-    assert places.in_use == 0
+        assert sum(pool.map(acquire_and_release, range(8))) == len(in_use)
+    assert max(in_use) <= 5
+    assert limit.in_use == 0
 
 
-def test_news_that_comes_while_the_last_is_read_is_not_missed(subscription: Subscription, entry: TaskEntry) -> None:
+def test_a_change_during_a_read_is_not_missed(subscription: Subscription, entry: TaskEntry) -> None:
     other = added()
     of_other = Subscription(other.id)
 

@@ -1,1 +1,1 @@
-"""The baseline: work started over HTTP by: a stock view, `delay()`, and django-celery-results on the same database."""
+"""The baseline: a stock REST framework view, Celery's `delay()`, and django-celery-results on the same database."""

@@ -11,22 +11,23 @@ from tasks.serving.suspend import IS_GONE
 
 
 class _Server(WSGIServer):
-    # A burst of clients waits in the queue; past it a connection is made a second later.
+    # The backlog of connections. Beyond it, a client connects only when it retries, a second later.
     request_queue_size = 1024
 
     def get_request(self) -> Any:
         connection, address = super().get_request()
-        # Head and body go out apart; on a kept connection the body would wait for the client's delayed ACK.
+        # The headers and the body are sent separately. On a kept-alive connection, Nagle's algorithm would delay the
+        # body until the client's delayed ACK.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection, address
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        # Where Django hands over its own handler.
+        # Django would use its own handler here.
         _RequestHandler(request, client_address, self)
 
 
 class _RequestHandler(WSGIRequestHandler):
-    connection: Any  # a socket, which the stubs take for a request
+    connection: Any  # a socket, although the stubs declare a request
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
@@ -34,7 +35,7 @@ class _RequestHandler(WSGIRequestHandler):
         return environ
 
     def _is_gone(self) -> bool:
-        """Whether the client has closed its end: there is something to read, and it is the end."""
+        """Whether the client has closed the connection, so that the next read returns the end of the stream."""
         try:
             readable, _, _ = select.select([self.connection], [], [], 0)
             return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
@@ -46,7 +47,7 @@ class Command(RunserverCommand):
     server_cls = _Server
 
     def inner_run(self, *args: Any, **options: Any) -> None:
-        # The autoreloader handles the signals itself, and kills its child.
+        # The autoreloader handles the signals itself and kills its child process.
         if not options["use_reloader"]:
             drain_on_signals()
         get_dispatcher().start()

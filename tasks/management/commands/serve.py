@@ -39,23 +39,25 @@ def _refuse_used_address(host: str, port: int) -> None:
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         raise CommandError(
-            f"Cannot listen at {host}, port {port}: {reason}. Stop the program that listens there, or choose another "
+            f"Cannot listen on {host}, port {port}: {reason}. Stop the program that listens there, or choose another "
             "address with --host and --port."
         ) from error
 
 
 class Command(BaseCommand):
-    help = "Serve in production, on Granian. SIGTERM or SIGINT stops the server once the running tasks have ended."
+    help = "Serve in production with Granian. On SIGTERM or SIGINT, the server stops when its running tasks have ended."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
-        parser.add_argument("--port", type=int, default=8000, help="the port to listen at (default: %(default)s)")
-        parser.add_argument("--workers", type=int, default=1, help="server processes (default: %(default)s)")
+        parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="the port to listen on (default: %(default)s)")
+        parser.add_argument(
+            "--workers", type=int, default=1, help="the number of server processes (default: %(default)s)"
+        )
         parser.add_argument(
             "--threads",
             type=int,
             default=4,
-            help="threads that answer requests, in each process (default: %(default)s)",
+            help="the number of threads in each process that handle requests (default: %(default)s)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -71,7 +73,7 @@ class Command(BaseCommand):
         if problem := startup_problem():
             raise CommandError(problem)
         _refuse_used_address(options["host"], options["port"])
-        self.stdout.write(f"Serving at http://{options['host']}:{options['port']}/, with the API documented at /docs.")
+        self.stdout.write(f"Serving at http://{options['host']}:{options['port']}/. /docs documents the API.")
         Granian(
             settings.WSGI_APPLICATION,
             address=options["host"],

@@ -1,10 +1,10 @@
-/** Elements of the page. What comes from a task is only ever set as text. */
+/** Elements of the page. Values of a task are only ever set as text. */
 
-export function make(tag, properties = {}) {
+export function createElement(tag, properties = {}) {
   return Object.assign(document.createElement(tag), properties);
 }
 
-/** Text that stays as it is keeps what a reader has selected in it. */
-export function write(node, text) {
+/** Set the text of the node. Unchanged text is not set again, so that a selection in it stays. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,34 +1,34 @@
-/** What the page knows of the tasks: the newest version of each entry that the filters let through. */
+/** The entries on the page: the newest version of each entry that matches the filters. */
 
-/** How many entries are kept; past that the oldest go. */
-export const MOST = 500;
+/** The most entries that are kept. Beyond that limit the oldest are dropped. */
+export const MAX_ENTRIES = 500;
 
-// The versions of entries that were heard of and not kept, so that an older answer does not bring them back.
-const MOST_PASSED = 5000;
+// The page remembers the versions of entries that it dropped, so that an older response does not bring them back.
+const MAX_DROPPED_VERSIONS = 5000;
 
-/** How people call the state of a task; what is pending either waits or runs. */
+/** Return the state of a task as people name it: a pending task is either waiting or running. */
 export function stateOf(entry) {
   if (entry.status !== "pending") return entry.status;
   return entry.started_at ? "running" : "waiting";
 }
 
 export class Entries {
-  #kept = new Map();
-  #passed = new Map();
-  #heard = null;
+  #entries = new Map();
+  #droppedVersions = new Map();
+  #receivedIds = null;
   #filters = { kind: "", status: "" };
-  #changed;
+  #onChange;
 
-  /** Whether older entries went because there were too many. */
-  cut = false;
+  /** Whether older entries were dropped because of the limit. */
+  isTruncated = false;
 
-  /** `changed()` is called after each change. */
-  constructor(changed) {
-    this.#changed = changed;
+  /** `onChange()` is called after each change. */
+  constructor(onChange) {
+    this.#onChange = onChange;
   }
 
   get size() {
-    return this.#kept.size;
+    return this.#entries.size;
   }
 
   get filters() {
@@ -37,70 +37,72 @@ export class Entries {
 
   set filters(filters) {
     this.#filters = filters;
-    for (const entry of this.#kept.values()) if (!this.#fits(entry)) this.#pass(entry);
-    this.#changed();
+    for (const entry of this.#entries.values()) if (!this.#matches(entry)) this.#drop(entry);
+    this.#onChange();
   }
 
-  /** Take an entry in, unless a newer version of it was here. */
+  /** Store an entry, unless a newer version of it was received before. */
   put(entry) {
-    this.#heard?.add(entry.id);
-    const known = this.#kept.get(entry.id)?.version ?? this.#passed.get(entry.id) ?? 0;
-    if (entry.version < known) return;
-    this.#passed.delete(entry.id);
-    if (this.#fits(entry)) this.#kept.set(entry.id, entry);
-    else this.#pass(entry);
-    // A page in the background draws nothing for a long time, and drawing is what cuts.
-    if (this.size > 2 * MOST) this.newest();
-    this.#changed();
+    this.#receivedIds?.add(entry.id);
+    const version = this.#entries.get(entry.id)?.version ?? this.#droppedVersions.get(entry.id) ?? 0;
+    if (entry.version < version) return;
+    this.#droppedVersions.delete(entry.id);
+    if (this.#matches(entry)) this.#entries.set(entry.id, entry);
+    else this.#drop(entry);
+    // The entries are cut to the limit when they are rendered, and a page in the background renders nothing.
+    if (this.size > 2 * MAX_ENTRIES) this.newest();
+    this.#onChange();
   }
 
-  /** Hand over what `load()` lists; entries that it lacks go, but for those that came meanwhile. */
+  /** Replace all entries with those that `load()` returns. Entries that arrive in the meantime stay. */
   async replace(load) {
-    this.#heard = new Set();
+    this.#receivedIds = new Set();
     try {
       const listed = await load();
       listed.forEach((entry) => this.put(entry));
-      this.cut = false;
-      for (const id of this.#kept.keys()) if (!this.#heard.has(id)) this.#kept.delete(id);
+      this.isTruncated = false;
+      for (const id of this.#entries.keys()) if (!this.#receivedIds.has(id)) this.#entries.delete(id);
     } finally {
-      this.#heard = null;
+      this.#receivedIds = null;
     }
-    this.#changed();
+    this.#onChange();
   }
 
-  /** Drop what the server has forgotten by now. */
+  /** Remove the entries that have expired on the server. */
   expire(now) {
-    const before = this.size;
-    for (const { id, expires_at } of this.#kept.values()) {
-      if (expires_at && Date.parse(expires_at) <= now) this.#kept.delete(id);
+    const sizeBefore = this.size;
+    for (const { id, expires_at } of this.#entries.values()) {
+      if (expires_at && Date.parse(expires_at) <= now) this.#entries.delete(id);
     }
-    if (this.size < before) this.#changed();
+    if (this.size < sizeBefore) this.#onChange();
   }
 
-  /** The entries, newest first, and no more than are kept. */
+  /** Return the entries, newest first. Entries beyond the limit are dropped. */
   newest() {
-    const sorted = [...this.#kept.values()].sort((one, other) => (isOlder(one, other) ? 1 : -1));
-    for (const { id } of sorted.splice(MOST)) {
-      this.#kept.delete(id);
-      this.cut = true;
+    const sorted = [...this.#entries.values()].sort((one, other) => (isOlder(one, other) ? 1 : -1));
+    for (const { id } of sorted.splice(MAX_ENTRIES)) {
+      this.#entries.delete(id);
+      this.isTruncated = true;
     }
     return sorted;
   }
 
-  #fits(entry) {
+  #matches(entry) {
     const { kind, status } = this.#filters;
     return (!kind || kind === entry.kind) && (!status || status === stateOf(entry));
   }
 
-  #pass({ id, version }) {
-    this.#kept.delete(id);
-    this.#passed.set(id, version);
-    if (this.#passed.size > MOST_PASSED) this.#passed.delete(this.#passed.keys().next().value);
+  #drop({ id, version }) {
+    this.#entries.delete(id);
+    this.#droppedVersions.set(id, version);
+    if (this.#droppedVersions.size > MAX_DROPPED_VERSIONS) {
+      this.#droppedVersions.delete(this.#droppedVersions.keys().next().value);
+    }
   }
 }
 
 function isOlder(one, other) {
-  // Without its Z, a time compares as text whether it has a fraction or not.
+  // Without the Z, timestamps compare as text whether or not they have a fraction.
   const [a, b] = [one, other].map((entry) => entry.created_at.slice(0, -1));
   return a === b ? one.id < other.id : a < b;
 }

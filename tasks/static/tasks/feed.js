@@ -1,151 +1,152 @@
-/** Keeps the entries up to date: by the server's events, and by its list where there are none. */
+/** Keeps the entries up to date: by server-sent events, or by polling the list while there is no stream. */
 
-import { ask } from "./ask.js";
-import { MOST } from "./entries.js";
+import { requestJson } from "./api.js";
+import { MAX_ENTRIES } from "./entries.js";
 
-const PAUSE = 4000;
-// A stream that is closed sooner was refused: the server has too many of them.
-const SETTLED = 250;
+// The interval of polls of the list, and the delay before a refused stream is opened again.
+const RETRY_MS = 4000;
+// The server closes a stream that exceeds its limit immediately. A stream that stays open this long is live.
+const SETTLE_MS = 250;
 
 export class Feed {
   #entries;
-  #told;
+  #onState;
   #source = null;
-  #settling = 0;
-  #later = 0;
+  #settleTimer = 0;
+  #reloadTimer = 0;
   #isLive = false;
-  #isFresh = true;
-  #isQueued = false;
-  #turn = Promise.resolve();
-  #next = null;
+  #isConnecting = true;
+  #isReloadQueued = false;
+  #requests = Promise.resolve();
+  #nextPage = null;
 
-  /** Whether the list was here at least once. */
+  /** Whether the list was loaded at least once. */
   hasLoaded = false;
 
-  /** `told(state, why)` hears how it stands: "connecting", "live", "polling" or "offline". */
-  constructor(entries, told) {
+  /** `onState(state, reason)` receives the state: "connecting", "live", "polling" or "offline". */
+  constructor(entries, onState) {
     this.#entries = entries;
-    this.#told = told;
-    // A hidden page gives its connection to others: a browser has six for a server, and the server has a limit too.
+    this.#onState = onState;
+    // A hidden page closes its stream, since the browser and the server both limit the number of streams.
     document.addEventListener("visibilitychange", () => (document.hidden ? this.#close() : this.#open()));
     if (!document.hidden) this.#open();
   }
 
-  /** Whether `older()` has something to bring. */
+  /** Whether `loadOlder()` would load more entries. */
   get hasOlder() {
-    return this.#next !== null && !this.isFull;
+    return this.#nextPage !== null && !this.isFull;
   }
 
-  /** Whether the page keeps as much as it does, and may lack older entries. */
+  /** Whether the page has as many entries as it keeps, so that older entries may be missing. */
   get isFull() {
-    return this.#entries.cut || this.#entries.size >= MOST;
+    return this.#entries.isTruncated || this.#entries.size >= MAX_ENTRIES;
   }
 
-  /** Load the list anew, as far down as it is kept. */
-  load() {
-    if (this.#isQueued) return;
-    this.#isQueued = true;
-    this.#turn = this.#turn.then(() => {
-      this.#isQueued = false;
-      return this.#loadNow();
+  /** Reload the list, with as many entries as the page has. */
+  reload() {
+    if (this.#isReloadQueued) return;
+    this.#isReloadQueued = true;
+    this.#requests = this.#requests.then(() => {
+      this.#isReloadQueued = false;
+      return this.#reloadNow();
     });
   }
 
-  /** Load the next page of older entries. Throws Problem. */
-  older() {
-    const loaded = this.#turn.then(async () => {
+  /** Load the next page of older entries. Throws ApiError. */
+  loadOlder() {
+    const loaded = this.#requests.then(async () => {
       if (!this.hasOlder) return;
-      const { results, next } = await ask(this.#next);
-      this.#next = next && relative(next);
+      const { results, next } = await requestJson(this.#nextPage);
+      this.#nextPage = next && relativeUrl(next);
       results.forEach((entry) => this.#entries.put(entry));
     });
-    this.#turn = loaded.catch(() => {});
+    this.#requests = loaded.catch(() => {});
     return loaded;
   }
 
-  async #loadNow() {
+  async #reloadNow() {
     try {
-      await this.#entries.replace(() => this.#list());
+      await this.#entries.replace(() => this.#fetchList());
       this.hasLoaded = true;
-      if (!this.#isLive && !this.#settling && !this.#isFresh) this.#told("polling");
-    } catch (problem) {
-      this.#told("offline", problem.message);
+      if (!this.#isLive && !this.#settleTimer && !this.#isConnecting) this.#onState("polling");
+    } catch (error) {
+      this.#onState("offline", error.message);
     }
-    this.#isFresh = false;
-    if (!this.#isLive) this.#loadIn(PAUSE);
+    this.#isConnecting = false;
+    if (!this.#isLive) this.#reloadAfter(RETRY_MS);
   }
 
-  #loadIn(milliseconds) {
-    clearTimeout(this.#later);
-    if (!document.hidden) this.#later = setTimeout(() => this.load(), milliseconds);
+  #reloadAfter(milliseconds) {
+    clearTimeout(this.#reloadTimer);
+    if (!document.hidden) this.#reloadTimer = setTimeout(() => this.reload(), milliseconds);
   }
 
-  async #list() {
-    const deep = this.#entries.size;
+  async #fetchList() {
+    const count = this.#entries.size;
     const listed = [];
-    let address = `tasks${query(this.#entries.filters)}`;
+    let url = listUrl(this.#entries.filters);
     do {
-      const { results, next } = await ask(address);
+      const { results, next } = await requestJson(url);
       listed.push(...results);
-      address = next && relative(next);
-    } while (address && listed.length < deep);
-    this.#next = address;
+      url = next && relativeUrl(next);
+    } while (url && listed.length < count);
+    this.#nextPage = url;
     return listed;
   }
 
   #open() {
     if (this.#source) return;
-    this.#isFresh = true;
-    this.load();
+    this.#isConnecting = true;
+    this.reload();
     this.#source = new EventSource("tasks");
     this.#source.addEventListener("open", () => {
-      // Only what changes from now on comes as an event.
-      this.load();
-      this.#settling = setTimeout(() => {
-        this.#settling = 0;
+      // The stream sends only changes from now on, so the list is loaded again.
+      this.reload();
+      this.#settleTimer = setTimeout(() => {
+        this.#settleTimer = 0;
         this.#isLive = true;
-        clearTimeout(this.#later);
-        this.#told("live");
-      }, SETTLED);
+        clearTimeout(this.#reloadTimer);
+        this.#onState("live");
+      }, SETTLE_MS);
     });
     this.#source.addEventListener("message", ({ data }) => this.#entries.put(JSON.parse(data)));
-    this.#source.addEventListener("reload", () => this.load());
-    this.#source.addEventListener("error", () => this.#lost());
+    this.#source.addEventListener("reload", () => this.reload());
+    this.#source.addEventListener("error", () => this.#onStreamError());
   }
 
-  #lost() {
-    clearTimeout(this.#settling);
-    this.#settling = 0;
-    this.#isFresh = false;
-    if (this.#isLive) this.#told("connecting");
+  #onStreamError() {
+    clearTimeout(this.#settleTimer);
+    this.#settleTimer = 0;
+    this.#isConnecting = false;
+    if (this.#isLive) this.#onState("connecting");
     this.#isLive = false;
-    this.#loadIn(SETTLED);
+    this.#reloadAfter(SETTLE_MS);
     if (this.#source.readyState === EventSource.CLOSED) {
-      // A browser does not come back to a stream that was refused with an error.
+      // A browser does not reconnect after an error response.
       this.#source = null;
-      setTimeout(() => document.hidden || this.#open(), PAUSE);
+      setTimeout(() => document.hidden || this.#open(), RETRY_MS);
     }
   }
 
   #close() {
-    clearTimeout(this.#settling);
-    clearTimeout(this.#later);
-    this.#settling = 0;
+    clearTimeout(this.#settleTimer);
+    clearTimeout(this.#reloadTimer);
+    this.#settleTimer = 0;
     this.#isLive = false;
     this.#source?.close();
     this.#source = null;
-    this.#told("connecting");
+    this.#onState("connecting");
   }
 }
 
-function query({ kind, status }) {
-  const asked = new URLSearchParams();
-  if (kind) asked.set("kind", kind);
-  if (status) asked.set("status", ["waiting", "running"].includes(status) ? "pending" : status);
-  return asked.size ? `?${asked}` : "";
+function listUrl({ kind, status }) {
+  const query = new URLSearchParams();
+  if (kind) query.set("kind", kind);
+  if (status) query.set("status", ["waiting", "running"].includes(status) ? "pending" : status);
+  return query.size ? `tasks?${query}` : "tasks";
 }
 
-/** A server behind another one may not know by which address it is reached; the query alone is what counts. */
-function relative(address) {
-  return `tasks${new URL(address, location).search}`;
+/** Return the relative URL with this URL's query. Behind a proxy, the host and the path of the URL may be wrong. */
+function relativeUrl(url) {
+  return `tasks${new URL(url, location).search}`;
 }

@@ -1,8 +1,8 @@
-/** A field of a form, from the JSON schema of a value. */
+/** Form fields, built from the JSON schema of their values. */
 
-import { make } from "./dom.js";
+import { createElement } from "./dom.js";
 
-const INPUTS = {
+const INPUT_TYPES = {
   date: "date",
   time: "time",
   "date-time": "datetime-local",
@@ -10,70 +10,71 @@ const INPUTS = {
   uri: "url",
   password: "password",
 };
-const CHOICE = /^\* `(.*)` - (.*)$/gm;
-// What is longer than this may have several lines.
-const ONE_LINE = 255;
+// A description has a line for each choice: * `value` - label
+const CHOICE_LABEL = /^\* `(.*)` - (.*)$/gm;
+// Longer text may have several lines.
+const MAX_LINE_LENGTH = 255;
 
-/** What a form does not send. */
-export const NOTHING = Symbol("nothing");
+/** The value of a field that the payload leaves out. */
+export const OMITTED = Symbol("omitted");
 
-/** The schema with all that it refers to in it, and without null. */
-export function resolved(schema, document) {
+/** Return the schema with its references and parts merged into it, and without null. */
+export function resolveSchema(schema, document) {
   const { $ref, allOf = [], oneOf = [], anyOf = [], ...own } = schema;
-  const referred = $ref?.slice(2).split("/").reduce((part, key) => part[key], document);
-  const [parts, all] = [[referred, ...allOf].filter(Boolean), [...oneOf, ...anyOf]].map((schemas) =>
-    schemas.map((part) => resolved(part, document)),
+  const referenced = $ref?.slice(2).split("/").reduce((part, key) => part[key], document);
+  const [parts, alternatives] = [[referenced, ...allOf].filter(Boolean), [...oneOf, ...anyOf]].map((schemas) =>
+    schemas.map((part) => resolveSchema(part, document)),
   );
-  const choices = all.filter((choice) => choice.type !== "null");
+  const choices = alternatives.filter((choice) => choice.type !== "null");
   if (choices.length === 1) parts.push(choices[0]);
   else if (choices.length > 1 && choices.every((choice) => choice.enum)) {
     parts.push({ enum: choices.flatMap((choice) => choice.enum) });
   }
   const merged = Object.assign({}, ...parts, own);
   const types = [merged.type ?? []].flat();
-  const others = types.filter((type) => type !== "null");
-  const type = others.length === 1 ? others[0] : types.length === 1 ? "null" : undefined;
+  const otherTypes = types.filter((type) => type !== "null");
+  const type = otherTypes.length === 1 ? otherTypes[0] : types.length === 1 ? "null" : undefined;
   return { ...merged, type, enum: merged.enum?.filter((choice) => choice !== null) };
 }
 
 export class Field {
   #schema;
   #control;
-  #wrong = make("p", { className: "wrong", hidden: true });
+  #error = createElement("p", { className: "wrong", hidden: true });
   #isRequired;
 
-  /** `schema` is a resolved one. */
+  /** `schema` is the result of `resolveSchema()`. */
   constructor(name, schema, isRequired) {
     this.name = name;
     this.#schema = schema;
     this.#isRequired = isRequired;
     this.#control = this.#makeControl();
     const id = `field-${name}`;
-    const label = make("label", { htmlFor: id, textContent: words(name) });
-    if (!isRequired && this.#control.type !== "checkbox") {
-      label.append(" ", make("span", { className: "optional", textContent: "optional" }));
+    const isCheckbox = this.#control.type === "checkbox";
+    const label = createElement("label", { htmlFor: id, textContent: labelText(name) });
+    if (!isRequired && !isCheckbox) {
+      label.append(" ", createElement("span", { className: "optional", textContent: "optional" }));
     }
-    const hint = make("p", { className: "hint", id: `${id}-hint`, textContent: this.#hint() });
-    this.#wrong.id = `${id}-wrong`;
+    const hint = createElement("p", { className: "hint", id: `${id}-hint`, textContent: this.#hint() });
+    this.#error.id = `${id}-error`;
     Object.assign(this.#control, { id, name, autocomplete: "off" });
-    this.#control.setAttribute("aria-describedby", `${hint.id} ${this.#wrong.id}`);
+    this.#control.setAttribute("aria-describedby", `${hint.id} ${this.#error.id}`);
     if (isRequired) this.#control.ariaRequired = "true";
-    const isTicked = this.#control.type === "checkbox";
-    this.node = make("div", { className: isTicked ? "field ticked" : "field" });
-    this.node.append(...(isTicked ? [this.#control, label] : [label, this.#control]), hint, this.#wrong);
+    this.node = createElement("div", { className: isCheckbox ? "field ticked" : "field" });
+    this.node.append(...(isCheckbox ? [this.#control, label] : [label, this.#control]), hint, this.#error);
     hint.hidden = !hint.textContent;
   }
 
-  /** The value to send, or NOTHING. Throws Error with a message for what the control holds and nobody can send. */
+  /** Return the value to send, or OMITTED. Throws Error, with a message for people, if the input is invalid. */
   read() {
     const { type, enum: choices } = this.#schema;
     const { value, checked, validity } = this.#control;
     if (this.#control.type === "checkbox") return checked;
-    if (validity.badInput) throw new Error(type === "integer" ? "Enter a whole number." : "Enter a value in full.");
-    if (value === "") return this.#isRequired && this.#isText() && !this.#schema.format ? "" : NOTHING;
+    if (validity.badInput) throw new Error(type === "integer" ? "Enter a whole number." : "Enter a complete value.");
+    if (value === "") return this.#isRequired && this.#isText() && !this.#schema.format ? "" : OMITTED;
     if (choices) return choices[Number(value)];
     if (type === "boolean") return value === "true";
-    // A larger number would be rounded here; as text it arrives as it was entered.
+    // JavaScript would round a larger number, so it is sent as text.
     if (this.#isNumber()) return Math.abs(Number(value)) > Number.MAX_SAFE_INTEGER ? value : Number(value);
     if (this.#control.type === "datetime-local") return new Date(value).toISOString();
     if (this.#isText()) return value;
@@ -84,10 +85,10 @@ export class Field {
     }
   }
 
-  /** Show what is wrong beside the field; without messages, that nothing is. */
-  refuse(messages = []) {
-    this.#wrong.textContent = messages.join(" ");
-    this.#wrong.hidden = messages.length === 0;
+  /** Show the messages below the field and mark it as invalid. Without messages the field is valid. */
+  showErrors(messages = []) {
+    this.#error.textContent = messages.join(" ");
+    this.#error.hidden = messages.length === 0;
     this.#control.ariaInvalid = messages.length > 0 ? "true" : null;
   }
 
@@ -96,52 +97,53 @@ export class Field {
   }
 
   #makeControl() {
-    const { type, format, enum: choices, default: preset, minimum, maximum, maxLength } = this.#schema;
+    const { type, format, enum: choices, default: initial, minimum, maximum, maxLength } = this.#schema;
     if (choices) {
-      const options = choices.map((choice, index) => [index, this.#label(choice)]);
-      return this.#select(options, choices.indexOf(preset));
+      const options = choices.map((choice, index) => [index, this.#choiceLabel(choice)]);
+      return this.#select(options, choices.indexOf(initial));
     }
     if (type === "boolean") {
-      // What may be left out has a third state.
-      const isSure = this.#isRequired || typeof preset === "boolean";
+      // A value that can be omitted needs a third choice, so a checkbox cannot represent it.
+      const isTwoState = this.#isRequired || typeof initial === "boolean";
       const options = Object.entries({ true: "Yes", false: "No" });
-      return isSure ? make("input", { type: "checkbox", defaultChecked: preset }) : this.#select(options);
+      return isTwoState ? createElement("input", { type: "checkbox", defaultChecked: initial }) : this.#select(options);
     }
     if (this.#isNumber()) {
       const [min, max, step] = [minimum ?? "", maximum ?? "", type === "integer" ? 1 : "any"];
-      return make("input", { type: "number", min, max, step, defaultValue: preset ?? "" });
+      return createElement("input", { type: "number", min, max, step, defaultValue: initial ?? "" });
     }
     if (this.#isJson()) {
-      const text = preset === undefined ? "" : JSON.stringify(preset);
-      return make("textarea", { rows: 2, spellcheck: false, className: "code", defaultValue: text });
+      const text = initial === undefined ? "" : JSON.stringify(initial);
+      return createElement("textarea", { rows: 2, spellcheck: false, className: "code", defaultValue: text });
     }
-    if (format in INPUTS) return make("input", { type: INPUTS[format], defaultValue: preset ?? "" });
-    if (format === "decimal") return make("input", { type: "text", inputMode: "decimal", defaultValue: preset ?? "" });
-    if (maxLength <= ONE_LINE) return make("input", { type: "text", defaultValue: preset ?? "" });
-    return make("textarea", { rows: 1, defaultValue: preset ?? "" });
+    const defaultValue = initial ?? "";
+    if (format in INPUT_TYPES) return createElement("input", { type: INPUT_TYPES[format], defaultValue });
+    if (format === "decimal") return createElement("input", { type: "text", inputMode: "decimal", defaultValue });
+    if (maxLength <= MAX_LINE_LENGTH) return createElement("input", { type: "text", defaultValue });
+    return createElement("textarea", { rows: 1, defaultValue });
   }
 
-  #select(options, chosen = -1) {
-    const select = make("select");
-    if (!this.#isRequired && chosen < 0) select.append(new Option("–", ""));
+  #select(options, selected = -1) {
+    const select = createElement("select");
+    if (!this.#isRequired && selected < 0) select.append(new Option("–", ""));
     for (const [index, [value, text]] of options.entries()) {
-      select.append(new Option(text, value, index === chosen, index === chosen));
+      select.append(new Option(text, value, index === selected, index === selected));
     }
     return select;
   }
 
-  #label(choice) {
-    const labels = [...(this.#schema.description ?? "").matchAll(CHOICE)];
+  #choiceLabel(choice) {
+    const labels = [...(this.#schema.description ?? "").matchAll(CHOICE_LABEL)];
     return labels.find(([, value]) => value === String(choice))?.[2] ?? String(choice);
   }
 
   #hint() {
     const { description = "", minimum, maximum } = this.#schema;
-    const sentences = [description.replace(CHOICE, "").trim()];
+    const sentences = [description.replace(CHOICE_LABEL, "").trim()];
     if (minimum !== undefined && maximum !== undefined) {
-      sentences.push(`From ${grouped(minimum)} to ${grouped(maximum)}.`);
-    } else if (minimum !== undefined) sentences.push(`${grouped(minimum)} or more.`);
-    else if (maximum !== undefined) sentences.push(`${grouped(maximum)} or less.`);
+      sentences.push(`From ${formatNumber(minimum)} to ${formatNumber(maximum)}.`);
+    } else if (minimum !== undefined) sentences.push(`${formatNumber(minimum)} or more.`);
+    else if (maximum !== undefined) sentences.push(`${formatNumber(maximum)} or less.`);
     if (this.#isJson()) sentences.push(`JSON, as in ${this.#example()}.`);
     return sentences.filter(Boolean).join(" ");
   }
@@ -165,9 +167,10 @@ export class Field {
   }
 }
 
-const grouped = (number) => number.toLocaleString("en");
+const formatNumber = (number) => number.toLocaleString("en");
 
-function words(name) {
+/** Return the name of a field as a label: "Due date" for `due_date`. */
+function labelText(name) {
   const text = name.replaceAll("_", " ");
   return text[0].toUpperCase() + text.slice(1);
 }

@@ -1,144 +1,150 @@
-/** The form for a new task: a kind, then the fields that the schema of its create has. */
+/** The form for a new task: the kind, then the fields of the kind's payload, built from the OpenAPI schema. */
 
-import { ask } from "./ask.js";
-import { Field, NOTHING, resolved } from "./fields.js";
+import { requestJson } from "./api.js";
+import { Field, OMITTED, resolveSchema } from "./fields.js";
+import { createPath, kindOfCreatePath } from "./paths.js";
+
+const FIX_FIELDS = "Fix the marked fields, then start the task.";
 
 export class Form {
   #form;
   #kind;
-  #place;
-  #told;
-  #put;
+  #fieldList;
+  #status;
+  #onEntry;
   #document = null;
   #loading = null;
-  #creates = new Map();
+  #payloadSchemas = new Map();
   #fields = [];
-  #isBusy = false;
-  #sent = { body: null, key: "" };
+  #isSending = false;
+  #unconfirmed = { content: null, key: "" };
 
-  /** `put(entry)` takes the entry of each task that is created. */
-  constructor(form, put) {
+  /** `onEntry(entry)` receives the entry of each task that the form creates. */
+  constructor(form, onEntry) {
     this.#form = form;
     this.#kind = form.querySelector("#form-kind");
-    this.#place = form.querySelector("#form-fields");
-    this.#told = form.querySelector("#form-told");
-    this.#put = put;
-    this.#kind.addEventListener("change", () => this.#build());
+    this.#fieldList = form.querySelector("#form-fields");
+    this.#status = form.querySelector("#form-status");
+    this.#onEntry = onEntry;
+    this.#kind.addEventListener("change", () => this.#buildFields());
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#submit();
     });
-    // The second half of a double click may come when the answer to the first is here.
+    // The second click of a double click may come after the response to the first, so it never submits.
     form.querySelector("button").addEventListener("click", (event) => event.detail > 1 && event.preventDefault());
   }
 
-  /** Load the kinds, unless they are here; return their names. */
-  async load() {
-    this.#loading ??= ask("schema")
-      .then((document) => this.#take(document))
-      .catch((problem) => {
+  /** Load the kinds, unless they are loaded, and return their names. */
+  async loadKinds() {
+    this.#loading ??= requestJson("schema")
+      .then((document) => this.#useDocument(document))
+      .catch((error) => {
         this.#loading = null;
-        this.#tell(`The kinds of task are missing. ${problem.message}`, true);
+        this.#showStatus(`The kinds of task could not be loaded. ${error.message}`, true);
       });
     await this.#loading;
-    return [...this.#creates.keys()];
+    return [...this.#payloadSchemas.keys()];
   }
 
-  #take(document) {
+  #useDocument(document) {
     this.#document = document;
     for (const [path, { post }] of Object.entries(document.paths)) {
-      const kind = path.match(/\/create-([a-z0-9-]+)$/)?.[1];
-      if (kind) this.#creates.set(kind, post.requestBody.content["application/json"].schema);
+      const kind = kindOfCreatePath(path);
+      if (kind) this.#payloadSchemas.set(kind, post.requestBody.content["application/json"].schema);
     }
-    this.#kind.replaceChildren(...[...this.#creates.keys()].map((kind) => new Option(kind)));
-    this.#build();
+    this.#kind.replaceChildren(...[...this.#payloadSchemas.keys()].map((kind) => new Option(kind)));
+    this.#buildFields();
   }
 
-  #build() {
-    const body = this.#creates.get(this.#kind.value);
-    const { properties, required = [] } = resolved(body, this.#document);
+  #buildFields() {
+    const payload = this.#payloadSchemas.get(this.#kind.value);
+    const { properties, required = [] } = resolveSchema(payload, this.#document);
     this.#fields = Object.entries(properties)
-      .map(([name, schema]) => [name, resolved(schema, this.#document)])
+      .map(([name, schema]) => [name, resolveSchema(schema, this.#document)])
       .filter(([, schema]) => !schema.readOnly)
       .map(([name, schema]) => new Field(name, schema, required.includes(name)));
-    const name = this.#place.querySelector("[name=name]")?.value ?? "";
-    this.#place.replaceChildren(...this.#fields.map((field) => field.node));
-    this.#place.querySelector("[name=name]").value = name;
-    this.#tell("");
+    const name = this.#fieldList.querySelector("[name=name]")?.value ?? "";
+    this.#fieldList.replaceChildren(...this.#fields.map((field) => field.node));
+    this.#fieldList.querySelector("[name=name]").value = name;
+    this.#showStatus("");
   }
 
   async #submit() {
-    if (this.#isBusy || this.#creates.size === 0) return;
-    const payload = this.#read();
+    if (this.#isSending || this.#payloadSchemas.size === 0) return;
+    const payload = this.#readPayload();
     if (!payload) return;
     const [kind, body] = [this.#kind.value, JSON.stringify(payload)];
-    // The same key as before where the same is sent again, as after an answer that got lost: the task is made once.
-    if (this.#sent.body !== `${kind} ${body}`) this.#sent = { body: `${kind} ${body}`, key: randomKey() };
-    this.#isBusy = true;
-    this.#tell("Sending…");
+    const content = `${kind} ${body}`;
+    // After a failure, the same content is sent with the same key, so that the server creates only one task.
+    if (this.#unconfirmed.content !== content) this.#unconfirmed = { content, key: randomKey() };
+    this.#isSending = true;
+    this.#showStatus("Sending…");
     try {
-      const headers = { "Content-Type": "application/json", "Idempotency-Key": `"${this.#sent.key}"` };
-      const entry = await ask(`create-${kind}`, { method: "POST", body, headers });
-      this.#sent = { body: null, key: "" };
-      this.#put(entry);
+      const headers = { "Content-Type": "application/json", "Idempotency-Key": `"${this.#unconfirmed.key}"` };
+      const entry = await requestJson(createPath(kind), { method: "POST", body, headers });
+      this.#unconfirmed = { content: null, key: "" };
+      this.#onEntry(entry);
       this.#form.reset();
       this.#kind.value = kind;
-      this.#tell(`Started “${entry.name}”.`);
-    } catch (problem) {
-      this.#refuse(problem);
+      this.#showStatus(`Started “${entry.name}”.`);
+    } catch (error) {
+      this.#showError(error);
     } finally {
-      this.#isBusy = false;
+      this.#isSending = false;
     }
   }
 
-  /** The payload, or nothing where a control holds what cannot be sent. */
-  #read() {
+  /** Return the payload, or null if the input of a field is invalid. */
+  #readPayload() {
     const payload = {};
-    const wrong = {};
+    const messages = {};
     for (const field of this.#fields) {
       try {
         const value = field.read();
-        if (value !== NOTHING) payload[field.name] = value;
+        if (value !== OMITTED) payload[field.name] = value;
       } catch (error) {
-        wrong[field.name] = [error.message];
+        messages[field.name] = [error.message];
       }
     }
-    const isWrong = Object.keys(wrong).length > 0;
-    this.#mark(wrong);
-    if (isWrong) this.#tell("Mend the fields that are marked.", true);
-    return isWrong ? null : payload;
+    const isInvalid = Object.keys(messages).length > 0;
+    this.#showFieldErrors(messages);
+    if (isInvalid) this.#showStatus(FIX_FIELDS, true);
+    return isInvalid ? null : payload;
   }
 
-  #refuse(problem) {
-    const messages = Object.fromEntries(Object.entries(problem.fields).map(([name, said]) => [name, sentences(said)]));
-    const others = Object.keys(messages).filter((name) => !this.#fields.some((field) => field.name === name));
-    const isBeside = Object.keys(messages).length > others.length;
-    const said = isBeside ? "Mend the fields that are marked." : problem.message;
-    const again = problem.status ? [] : ["Send it again: that starts the task once, even if this time it got through."];
-    this.#tell([said, ...others.flatMap((name) => messages[name]), ...again].join(" "), true);
-    this.#mark(messages);
+  #showError(error) {
+    const messages = Object.fromEntries(
+      Object.entries(error.fields).map(([name, errors]) => [name, flatMessages(errors)]),
+    );
+    const otherNames = Object.keys(messages).filter((name) => !this.#fields.some((field) => field.name === name));
+    const isFieldMarked = Object.keys(messages).length > otherNames.length;
+    const sentences = [isFieldMarked ? FIX_FIELDS : error.message, ...otherNames.flatMap((name) => messages[name])];
+    if (!error.status) sentences.push("Send it again. The task starts only once, even if this request arrived.");
+    this.#showStatus(sentences.join(" "), true);
+    this.#showFieldErrors(messages);
   }
 
-  #mark(messages) {
-    for (const field of this.#fields) field.refuse(messages[field.name]);
+  #showFieldErrors(messages) {
+    for (const field of this.#fields) field.showErrors(messages[field.name]);
     this.#fields.find((field) => field.name in messages)?.focus();
   }
 
-  #tell(text, isWrong = false) {
-    this.#told.textContent = text;
-    this.#told.classList.toggle("wrong", isWrong);
-    this.#told.scrollIntoView({ block: "nearest" });
+  #showStatus(text, isError = false) {
+    this.#status.textContent = text;
+    this.#status.classList.toggle("wrong", isError);
+    this.#status.scrollIntoView({ block: "nearest" });
   }
 }
 
-/** All messages of a field, those of its parts among them. */
-function sentences(said, of = "") {
-  if (typeof said === "string") return [of ? `${of}: ${said}` : said];
-  if (Array.isArray(said)) return said.flatMap((each) => sentences(each, of));
-  return Object.entries(said).flatMap(([part, each]) => sentences(each, part));
+/** Return all messages of a field and of the parts of its value. */
+function flatMessages(errors, part = "") {
+  if (typeof errors === "string") return [part ? `${part}: ${errors}` : errors];
+  if (Array.isArray(errors)) return errors.flatMap((each) => flatMessages(each, part));
+  return Object.entries(errors).flatMap(([name, each]) => flatMessages(each, name));
 }
 
-/** crypto.randomUUID is there for https alone. */
+/** Return a random key. crypto.randomUUID() would need https. */
 function randomKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,117 +1,122 @@
-/** The page: what is known of the tasks, where it comes from, and where it is shown. */
+/** The page: connects the entries, the feed that updates them, the form, the filters and the rows. */
 
-import { now } from "./ask.js";
-import { write } from "./dom.js";
-import { Entries, MOST } from "./entries.js";
+import { serverTime } from "./api.js";
+import { setText } from "./dom.js";
+import { Entries, MAX_ENTRIES } from "./entries.js";
 import { Feed } from "./feed.js";
 import { Form } from "./form.js";
 import { Rows } from "./rows.js";
 
-const CONNECTION = {
+const CONNECTION_TEXTS = {
   connecting: () => "Connecting…",
   live: () => "Live",
   polling: () => "Reconnecting… The list is loaded every few seconds.",
-  offline: (why) => `Reconnecting… ${why}`,
+  offline: (reason) => `Reconnecting… ${reason}`,
 };
 
-const at = (id) => document.getElementById(id);
-const { kind, status } = at("filters").elements;
+const byId = (id) => document.getElementById(id);
+const { kind, status } = byId("filters").elements;
 
-// On a narrow page the form would be all that is seen at first.
-at("create").open = matchMedia("(min-width: 60rem)").matches;
+// On a narrow page an open form would fill the first screen.
+byId("create").open = matchMedia("(min-width: 60rem)").matches;
 
-let isDrawing = false;
-let refusal = "";
-const entries = new Entries(draw);
-const put = (entry) => entries.put(entry);
-const rows = new Rows(at("list"), at("tasks"), at("row"), put);
-const form = new Form(at("form"), put);
-readAddress();
-const feed = new Feed(entries, tell);
+let isRenderScheduled = false;
+let olderError = "";
+const entries = new Entries(scheduleRender);
+const putEntry = (entry) => entries.put(entry);
+const rows = new Rows(byId("list"), byId("tasks"), byId("row"), putEntry);
+const form = new Form(byId("form"), putEntry);
+readFiltersFromUrl();
+const feed = new Feed(entries, showConnection);
 loadKinds();
 
-/** Draw once before the next frame, however much has changed until then. */
-function draw() {
-  if (isDrawing) return;
-  isDrawing = true;
+/** Render once before the next frame, however many changes there are until then. */
+function scheduleRender() {
+  if (isRenderScheduled) return;
+  isRenderScheduled = true;
   requestAnimationFrame(() => {
-    isDrawing = false;
-    const shown = entries.newest();
-    rows.show(shown);
-    at("list").hidden = shown.length === 0;
-    showEmpty(feed.hasLoaded && shown.length === 0);
-    at("older").hidden = !feed.hasOlder;
-    write(at("end-told"), feed.isFull ? `The newest ${MOST} are here. Filter to find older ones.` : refusal);
+    isRenderScheduled = false;
+    render();
   });
+}
+
+function render() {
+  const newest = entries.newest();
+  rows.show(newest);
+  byId("list").hidden = newest.length === 0;
+  showEmpty(feed.hasLoaded && newest.length === 0);
+  byId("older").hidden = !feed.hasOlder;
+  const full = `The newest ${MAX_ENTRIES} tasks are shown. Use the filters to find older ones.`;
+  setText(byId("list-status"), feed.isFull ? full : olderError);
 }
 
 function showEmpty(isEmpty) {
   const isFiltered = kind.value !== "" || status.value !== "";
-  at("empty").hidden = !isEmpty;
-  at("show-all").hidden = !isFiltered;
-  const invitation = "No tasks yet. Start one under “New task”, and see here how it goes.";
-  write(at("empty-told"), isFiltered ? "No task fits the filters." : invitation);
+  byId("empty").hidden = !isEmpty;
+  byId("show-all").hidden = !isFiltered;
+  const invitation = "No tasks yet. Start one under “New task” and follow its progress here.";
+  setText(byId("empty-text"), isFiltered ? "No task matches the filters." : invitation);
 }
 
-function tell(state, why) {
-  const connection = at("connection");
+function showConnection(state, reason) {
+  const connection = byId("connection");
   connection.dataset.state = state;
-  write(connection, CONNECTION[state](why));
+  setText(connection, CONNECTION_TEXTS[state](reason));
   if (state === "live" || state === "polling") loadKinds();
 }
 
-/** Fill the form and the filter, unless that was done. */
+/** Fill the form and the filter of kinds, unless they are filled. */
 async function loadKinds() {
-  const kinds = await form.load();
-  kinds.forEach(offer);
+  const kinds = await form.loadKinds();
+  kinds.forEach(addKindOption);
   if (kinds.length === 0 || kind.value === "" || kinds.includes(kind.value)) return;
-  // An old address may name a kind that is no more.
+  // An old URL may name a kind that no longer exists.
   kind.options[kind.selectedIndex].remove();
-  filter();
+  applyFilters();
 }
 
-/** Let the reader filter by this kind. */
-function offer(name) {
+/** Add the kind to the filter of kinds, unless it is there. */
+function addKindOption(name) {
   if (![...kind.options].some((option) => option.value === name)) kind.append(new Option(name));
 }
 
-function filter() {
-  const asked = new URLSearchParams([...new FormData(at("filters"))].filter(([, value]) => value));
-  history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
+function applyFilters() {
+  const query = new URLSearchParams([...new FormData(byId("filters"))].filter(([, value]) => value));
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
   entries.filters = { kind: kind.value, status: status.value };
-  feed.load();
+  feed.reload();
 }
 
-/** The filters are in the address, so that they stay when the page is loaded again. */
-function readAddress() {
-  const asked = new URLSearchParams(location.search);
-  const [name, state] = [asked.get("kind") ?? "", asked.get("status") ?? ""];
-  offer(name);
-  kind.value = name;
+/** Set the filters from the URL, which keeps them when the page is loaded again. */
+function readFiltersFromUrl() {
+  const query = new URLSearchParams(location.search);
+  const [kindName, state] = [query.get("kind") ?? "", query.get("status") ?? ""];
+  addKindOption(kindName);
+  kind.value = kindName;
   if ([...status.options].some((option) => option.value === state)) status.value = state;
   entries.filters = { kind: kind.value, status: status.value };
 }
 
-at("filters").addEventListener("change", filter);
-at("filters").addEventListener("submit", (event) => event.preventDefault());
-at("show-all").addEventListener("click", () => {
+byId("filters").addEventListener("change", applyFilters);
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
+byId("show-all").addEventListener("click", () => {
   kind.value = status.value = "";
-  filter();
-  at("tasks").focus();
+  applyFilters();
+  byId("tasks").focus();
 });
-at("older").addEventListener("click", async () => {
-  const last = at("list").lastElementChild;
-  refusal = await feed.older().then(
+byId("older").addEventListener("click", async () => {
+  const lastRow = byId("list").lastElementChild;
+  olderError = await feed.loadOlder().then(
     () => "",
-    (problem) => problem.message,
+    (error) => error.message,
   );
-  draw();
+  scheduleRender();
   requestAnimationFrame(() => {
-    // The button goes with the last page, and would take the focus along.
-    if (at("older").hidden) (last?.nextElementSibling ?? at("tasks")).focus({ preventScroll: true });
+    // After the last page the button is hidden and loses the focus.
+    if (byId("older").hidden) (lastRow?.nextElementSibling ?? byId("tasks")).focus({ preventScroll: true });
   });
 });
 setInterval(() => {
-  entries.expire(now());
+  entries.expire(serverTime());
   rows.tick();
 }, 1000);

@@ -1,11 +1,12 @@
-/** The list on the page: a row for each entry, changed in place, so that focus and selection stay where they are. */
+/** The list on the page. The row of an entry is changed in place, so that focus and selection stay where they are. */
 
-import { ask, now } from "./ask.js";
-import { make, write } from "./dom.js";
+import { requestJson, serverTime } from "./api.js";
+import { createElement, setText } from "./dom.js";
 import { stateOf } from "./entries.js";
-import { block, line, moment, span, ticking } from "./text.js";
+import { pollPath } from "./paths.js";
+import { formatBlock, formatDuration, formatLine, formatTime, formatWholeSeconds } from "./text.js";
 
-const WORDS = {
+const STATE_LABELS = {
   waiting: "Waiting",
   running: "Running",
   completed: "Completed",
@@ -16,32 +17,32 @@ const WORDS = {
 export class Rows {
   #list;
   #heading;
-  #template;
+  #createRow;
   #rows = new Map();
 
-  /** `put(entry)` takes the entries that answers to a row's buttons bring. */
-  constructor(list, heading, template, put) {
+  /** `onEntry(entry)` receives the entry of each response to a button of a row. */
+  constructor(list, heading, template, onEntry) {
     this.#list = list;
     this.#heading = heading;
-    this.#template = () => new Row(template.content.firstElementChild.cloneNode(true), put);
+    this.#createRow = () => new Row(template.content.firstElementChild.cloneNode(true), onEntry);
   }
 
-  /** Make the rows show these entries, in this order. */
+  /** Show these entries in this order. */
   show(entries) {
     const ids = new Set(entries.map((entry) => entry.id));
     for (const [id, row] of this.#rows) if (!ids.has(id)) this.#remove(id, row.node);
-    let place = this.#list.firstElementChild;
+    let next = this.#list.firstElementChild;
     for (const entry of entries) {
-      const row = this.#rows.get(entry.id) ?? this.#template();
+      const row = this.#rows.get(entry.id) ?? this.#createRow();
       this.#rows.set(entry.id, row);
       row.show(entry);
-      // The order never changes, so that a row that is here never moves, which would take its focus.
-      if (row.node === place) place = place.nextElementSibling;
-      else this.#list.insertBefore(row.node, place);
+      // The order of entries never changes, so a row is never moved. A move would take the focus from it.
+      if (row.node === next) next = next.nextElementSibling;
+      else this.#list.insertBefore(row.node, next);
     }
   }
 
-  /** Let the times go on. */
+  /** Update the durations of all rows. */
   tick() {
     for (const row of this.#rows.values()) row.tick();
   }
@@ -59,70 +60,75 @@ class Row {
   #parts;
   #facts = new Map();
   #entry = null;
-  #put;
+  #onEntry;
 
-  constructor(node, put) {
+  constructor(node, onEntry) {
     this.node = node;
-    this.#put = put;
+    this.#onEntry = onEntry;
     this.#parts = Object.fromEntries([...node.querySelectorAll("[data-is]")].map((part) => [part.dataset.is, part]));
     this.#parts.cancel.addEventListener("click", () => this.#cancel());
-    this.#parts.more.addEventListener("click", () => this.#toggle());
+    this.#parts.more.addEventListener("click", () => this.#toggleFacts());
   }
 
   show(entry) {
     if (entry.version === this.#entry?.version) return;
     this.#entry = entry;
     const state = stateOf(entry);
-    const is = this.#parts;
+    const parts = this.#parts;
     this.node.dataset.state = state;
-    write(is.state, WORDS[state]);
-    is.icon.setAttribute("href", `#${state}`);
-    write(is.name, entry.name);
-    write(is.kind, entry.kind);
-    write(is.created, moment(entry.created_at));
-    is.created.dateTime = entry.created_at;
-    const again = state === "waiting" && entry.attempt > 0;
-    write(is.attempt, again ? `attempt ${entry.attempt} failed` : entry.attempt > 1 ? `attempt ${entry.attempt}` : "");
-    this.#showWork(state);
-    this.#showEnd();
-    is.cancel.ariaLabel = `Cancel ${entry.name}`;
-    is.more.ariaLabel = `Details of ${entry.name}`;
-    if (entry.status !== "pending") this.#loseButton();
+    setText(parts.state, STATE_LABELS[state]);
+    parts.icon.setAttribute("href", `#${state}`);
+    setText(parts.name, entry.name);
+    setText(parts.kind, entry.kind);
+    setText(parts.created, formatTime(entry.created_at));
+    parts.created.dateTime = entry.created_at;
+    setText(parts.attempt, attemptText(entry, state));
+    this.#showProgress(state);
+    this.#showOutcome();
+    parts.cancel.ariaLabel = `Cancel ${entry.name}`;
+    parts.more.ariaLabel = `Details of ${entry.name}`;
+    if (entry.status !== "pending") this.#hideCancelButton();
     this.tick();
     this.#showFacts();
   }
 
+  /** Update the durations. */
   tick() {
     const { created_at, started_at, finished_at } = this.#entry;
     const [created, started, finished] = [created_at, started_at, finished_at].map((time) => time && Date.parse(time));
-    const begun = started ?? finished;
-    write(this.#parts.waited, begun ? `waited ${span(created, begun)}` : `waits for ${ticking(created, now())}`);
-    const ran = finished ? `ran ${span(started, finished)}` : `runs for ${ticking(started, now())}`;
-    write(this.#parts.ran, started ? ran : "");
+    const waitEnd = started ?? finished;
+    const waited = waitEnd
+      ? `waited ${formatDuration(created, waitEnd)}`
+      : `waiting for ${formatWholeSeconds(created, serverTime())}`;
+    const ran = finished
+      ? `ran ${formatDuration(started, finished)}`
+      : `running for ${formatWholeSeconds(started, serverTime())}`;
+    setText(this.#parts.waited, waited);
+    setText(this.#parts.ran, started ? ran : "");
   }
 
-  #showWork(state) {
+  #showProgress(state) {
     const { progress, message } = this.#entry;
-    const is = this.#parts;
-    is.doing.hidden = state !== "running";
-    is.progress.value = progress;
-    write(is.percent, `${progress} %`);
-    write(is.message, message);
+    const parts = this.#parts;
+    parts.doing.hidden = state !== "running";
+    parts.progress.value = progress;
+    setText(parts.percent, `${progress} %`);
+    setText(parts.message, message);
   }
 
-  #showEnd() {
-    const { error, result, file_path: path } = this.#entry;
-    const is = this.#parts;
-    is.error.hidden = !error;
-    write(is["error-code"], error?.code ?? "");
-    write(is["error-detail"], error?.detail ?? "");
-    write(is.result, line(result));
-    is.file.hidden = !path;
-    if (path) is.file.href = path;
-    is.outcome.hidden = result === null && !path;
+  #showOutcome() {
+    const { error, result, file_path: filePath } = this.#entry;
+    const parts = this.#parts;
+    parts.error.hidden = !error;
+    setText(parts["error-code"], error?.code ?? "");
+    setText(parts["error-detail"], error?.detail ?? "");
+    setText(parts.result, formatLine(result));
+    parts.file.hidden = !filePath;
+    if (filePath) parts.file.href = filePath;
+    parts.outcome.hidden = result === null && !filePath;
   }
 
-  #toggle() {
+  #toggleFacts() {
     const { facts, more } = this.#parts;
     facts.hidden = !facts.hidden;
     more.ariaExpanded = String(!facts.hidden);
@@ -131,54 +137,59 @@ class Row {
 
   #showFacts() {
     if (this.#parts.facts.hidden) return;
-    const { id, kind, input, message, result, progress, attempt, created_at, started_at, finished_at, expires_at } =
-      this.#entry;
-    this.#showFact("Id", "a", id).href = `poll-${kind}/${id}`;
-    this.#showFact("Created", "span", moment(created_at));
-    this.#showFact("Started", "span", started_at && moment(started_at));
-    this.#showFact("Ended", "span", finished_at && moment(finished_at));
-    this.#showFact("Kept until", "span", expires_at && moment(expires_at));
-    this.#showFact("Attempts", "span", attempt);
-    this.#showFact("Progress", "bdi", `${progress} %${message && `, ${message}`}`);
-    this.#showFact("Input", "code", Object.keys(input).length > 0 && block(input));
-    this.#showFact("Result", "code", result !== null && block(result));
+    const entry = this.#entry;
+    const { input, message, result } = entry;
+    this.#showFact("Id", "a", entry.id).href = pollPath(entry);
+    this.#showFact("Created", "span", formatTime(entry.created_at));
+    this.#showFact("Started", "span", entry.started_at && formatTime(entry.started_at));
+    this.#showFact("Ended", "span", entry.finished_at && formatTime(entry.finished_at));
+    this.#showFact("Expires", "span", entry.expires_at && formatTime(entry.expires_at));
+    this.#showFact("Attempts", "span", entry.attempt);
+    this.#showFact("Progress", "bdi", `${entry.progress} %${message && `, ${message}`}`);
+    this.#showFact("Input", "code", Object.keys(input).length > 0 && formatBlock(input));
+    this.#showFact("Result", "code", result !== null && formatBlock(result));
   }
 
-  /** Show the text under that name, unless it is null or false; return the element that holds it. */
-  #showFact(name, tag, text) {
-    if (!this.#facts.has(name)) {
-      const [term, definition, holder] = [make("dt", { textContent: name }), make("dd"), make(tag)];
-      definition.append(holder);
+  /** Show the text under the label, or hide the fact if the text is null or false. Returns the element of the text. */
+  #showFact(label, tag, text) {
+    if (!this.#facts.has(label)) {
+      const [term, definition] = [createElement("dt", { textContent: label }), createElement("dd")];
+      const content = createElement(tag);
+      definition.append(content);
       this.#parts.facts.append(term, definition);
-      this.#facts.set(name, { term, definition, holder });
+      this.#facts.set(label, { term, definition, content });
     }
-    const { term, definition, holder } = this.#facts.get(name);
+    const { term, definition, content } = this.#facts.get(label);
     term.hidden = definition.hidden = text === null || text === false;
-    write(holder, String(text));
-    return holder;
+    setText(content, String(text));
+    return content;
   }
 
   async #cancel() {
-    const { id, kind } = this.#entry;
+    const path = pollPath(this.#entry);
     const { cancel, refusal } = this.#parts;
-    const address = `poll-${kind}/${id}`;
-    // A button that is disabled would lose the focus.
+    // The button is not disabled, since a disabled button would lose the focus.
     if (cancel.ariaDisabled === "true") return;
     cancel.ariaDisabled = "true";
-    write(refusal, "");
+    setText(refusal, "");
     try {
-      this.#put(await ask(address, { method: "DELETE" }));
-    } catch (problem) {
-      write(refusal, problem.message);
-      if (problem.status === 409) ask(address).then(this.#put, () => {});
+      this.#onEntry(await requestJson(path, { method: "DELETE" }));
+    } catch (error) {
+      setText(refusal, error.message);
+      if (error.status === 409) requestJson(path).then(this.#onEntry, () => {});
     } finally {
       cancel.ariaDisabled = null;
     }
   }
 
-  #loseButton() {
+  #hideCancelButton() {
     const { cancel } = this.#parts;
     if (document.activeElement === cancel) this.node.focus({ preventScroll: true });
     cancel.hidden = true;
   }
+}
+
+function attemptText({ attempt }, state) {
+  if (state === "waiting" && attempt > 0) return `attempt ${attempt} failed`;
+  return attempt > 1 ? `attempt ${attempt}` : "";
 }

@@ -1,13 +1,13 @@
-/** Times and values as people read them. */
+/** Times and JSON values as people read them. */
 
-const SHORT = 80;
-const LONGEST = 20_000;
+const MAX_LINE_LENGTH = 80;
+const MAX_BLOCK_LENGTH = 20_000;
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const calendar = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
-/** How long it is from one moment to another: "340 ms", "12 s", "3 min 5 s", "2 h 10 min", "4 d 3 h". */
-export function span(from, to) {
+/** Return the time between two moments: "340 ms", "12 s", "3 min 5 s", "2 h 10 min", "4 d 3 h". */
+export function formatDuration(from, to) {
   const milliseconds = Math.max(0, Math.round(to - from));
   const seconds = Math.floor(milliseconds / 1000);
   const [minutes, hours, days] = [60, 3600, 86_400].map((unit) => Math.floor(seconds / unit));
@@ -17,38 +17,39 @@ export function span(from, to) {
   return seconds ? `${seconds < 10 ? (milliseconds / 1000).toFixed(1) : seconds} s` : `${milliseconds} ms`;
 }
 
-/** Whole seconds, for what is counted each second. */
-export function ticking(from, to) {
+/** Return the time between two moments in whole seconds, for a duration that is updated every second. */
+export function formatWholeSeconds(from, to) {
   const whole = Math.floor((to - from) / 1000) * 1000;
-  return whole < 10_000 ? `${Math.max(0, whole / 1000)} s` : span(0, whole);
+  return whole < 10_000 ? `${Math.max(0, whole / 1000)} s` : formatDuration(0, whole);
 }
 
-/** The time of today, and with its date any other. */
-export function moment(time) {
+/** Return the time, with its date unless that is today. */
+export function formatTime(time) {
   const date = new Date(time);
   return (date.toDateString() === new Date().toDateString() ? clock : calendar).format(date);
 }
 
-/** A value of JSON on one line; the end of a long one is left out. */
-export function line(value) {
+/** Return a JSON value as one line. The end of a long value is cut off. */
+export function formatLine(value) {
   if (value === null || value === undefined) return "";
-  const text = isFlat(value)
+  const text = isFlatObject(value)
     ? Object.entries(value)
-        .map(([name, part]) => `${name}: ${word(part)}`)
+        .map(([name, part]) => `${name}: ${plainOrJson(part)}`)
         .join(", ")
-    : word(value);
-  return text.length <= SHORT ? text : `${text.slice(0, SHORT)}…`;
+    : plainOrJson(value);
+  return text.length <= MAX_LINE_LENGTH ? text : `${text.slice(0, MAX_LINE_LENGTH)}…`;
 }
 
-/** A value of JSON on as many lines as it needs; the end of a huge one is left out. */
-export function block(value) {
+/** Return a JSON value as indented lines. The end of a very long value is cut off. */
+export function formatBlock(value) {
   const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  return text.length <= LONGEST ? text : `${text.slice(0, LONGEST)}\n… and ${text.length - LONGEST} characters more`;
+  if (text.length <= MAX_BLOCK_LENGTH) return text;
+  return `${text.slice(0, MAX_BLOCK_LENGTH)}\n… and ${text.length - MAX_BLOCK_LENGTH} more characters`;
 }
 
-const word = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+const plainOrJson = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
-function isFlat(value) {
+function isFlatObject(value) {
   return (
     typeof value === "object" &&
     !Array.isArray(value) &&
