@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALL ?= $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test modes lint format bench faults lock
 
@@ -12,14 +13,14 @@ run: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	PYTHONDEVMODE=1 $(BIN)/python -m pytest $(ARGS)
 
-# The tests of the HTTP contract, with a database and with Celery.
+# The tests of the HTTP contract with each database and each broker.
 modes: $(VENV)/.ready-dev
 	PYTHONDEVMODE=1 $(BIN)/python -m tests.every_mode $(ARGS)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	DATABASE_URL=sqlite:///unused.sqlite3 $(BIN)/mypy  # with the app that only a database needs
+	DATABASE_URL=sqlite:///unused.sqlite3 $(BIN)/mypy  # includes the app for databases
 	$(BIN)/lint-imports
 
 format: $(VENV)/.ready-dev
@@ -33,20 +34,22 @@ bench: $(VENV)/.ready
 faults: $(VENV)/.ready-dev
 	$(BIN)/python -m faults $(ARGS)
 
-# Both files hold for every platform and every Python from 3.11 on.
+# The three files hold for every platform and every Python from 3.11 on: what runs the service, what tests it as well,
+# and everything for development.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 	--custom-compile-command "make lock" pyproject.toml
 
 lock: $(VENV)/.ready-dev
+	$(COMPILE) --output-file requirements-run.txt
 	$(COMPILE) --group test --output-file requirements.txt
 	$(COMPILE) --group test --group peers --group lint --output-file requirements-dev.txt
 
 $(VENV)/.ready: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	touch $@
 
 $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	touch $@
 
 $(BIN)/python:

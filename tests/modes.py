@@ -19,20 +19,22 @@ HAS_BROKER = bool(settings.CELERY_BROKER_URL)
 alone = pytest.mark.skipif(HAS_DATABASE, reason="DATABASE_URL is set: other processes go on with the tasks")
 # Of what a database adds.
 in_a_database = pytest.mark.skipif(not HAS_DATABASE, reason="DATABASE_URL is not set; tests/test_databases.py sets it")
+# Of requests that are refused before they reach the registry: the broker makes no difference to them.
+before_the_registry = pytest.mark.before_the_registry
 in_lanes = pytest.mark.skipif(HAS_BROKER, reason="CELERY_BROKER_URL is set: the work is done by Celery, in no lane")
 DATABASE_REGISTRIES: list[Callable[[], Registry]] = []
 if HAS_DATABASE:
-    from tasks.contrib.database.models import Expired, Process, Task
+    from tasks.contrib.database.models import Expired, Task
     from tasks.contrib.database.registry import DatabaseRegistry
 
     DATABASE_REGISTRIES.append(DatabaseRegistry)
 
 
 def empty_database() -> None:
-    """Begin with no task; the connections of threads that are gone go, too."""
+    """Begin with no task. The processes keep their leases: a server may serve a whole module of tests."""
     if not HAS_DATABASE:
         return
-    for model in (Task, Expired, Process):
+    for model in (Task, Expired):
         model.objects.all().delete()
 
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -43,36 +44,54 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in found.stdout.split()]
 
 
-@pytest.fixture
-def settings_of_both(tmp_path: Path) -> dict[str, str]:
+def settings_of_both(directory: Path) -> dict[str, str]:
     own = {
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "CELERY_BROKER_URL": os.environ["CELERY_BROKER_URL"],
         "TASK_LEASE_SECONDS": str(LEASE_SECONDS),
-        "TASK_FILES_ROOT": str(tmp_path / "files"),
+        "TASK_FILES_ROOT": str(directory / "files"),
         "TEST_QUEUE": f"tasks-test-{uuid.uuid4()}",
     }
     return servers.mode | own
 
 
-@pytest.fixture
-def server(tmp_path: Path, settings_of_both: dict[str, str]) -> Iterator[Server]:
-    with running(tmp_path / "server", *SERVE, **settings_of_both) as server:
-        yield server
+class Pair(NamedTuple):
+    """A server and a worker of Celery that runs its tasks."""
+
+    server: Server
+    celery: "subprocess.Popen[bytes]"
+
+
+@contextmanager
+def running_pair(directory: Path) -> Iterator[Pair]:
+    settings = settings_of_both(directory)
+    with (
+        running(directory / "server", *SERVE, **settings) as server,
+        worker(clean_environment(**servers.coverage | settings), directory) as celery,
+    ):
+        yield Pair(server, celery)
 
 
 @pytest.fixture
-def celery(server: Server, tmp_path: Path, settings_of_both: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    with worker(clean_environment(**servers.coverage | settings_of_both), tmp_path) as process:
-        yield process
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    """For one test, which may kill them."""
+    with running_pair(tmp_path) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """For all tests that kill nobody."""
+    with running_pair(tmp_path_factory.mktemp("celery")) as pair:
+        yield pair
 
 
 def is_started(server: Server, location: str) -> bool:
     return server.poll(location)["started_at"] is not None
 
 
-@pytest.mark.usefixtures("celery")
-def test_tasks_of_each_sort_are_done(server: Server) -> None:
+def test_tasks_of_each_lane_are_run(lasting_pair: Pair) -> None:
+    server = lasting_pair.server
     locations = [server.create(kind) for kind in ("task", "thread", "async", "process") for _ in range(3)]
     locations += [server.create("prime-count", limit=1000)]
     entries = [server.wait(location) for location in locations]
@@ -81,8 +100,8 @@ def test_tasks_of_each_sort_are_done(server: Server) -> None:
     assert server.ask("GET", f"/{entries[0]['file_path']}").status == 200
 
 
-@pytest.mark.usefixtures("celery")
-def test_failures_retries_and_timeouts_are_as_without_celery(server: Server) -> None:
+def test_failures_retries_and_timeouts_are_as_without_celery(lasting_pair: Pair) -> None:
+    server = lasting_pair.server
     retried = [server.create(f"{lane}-retry", do="fail-until", times=2) for lane in ("thread", "async")]
     failed = server.create("broken", how="raise")
     late = [server.create(f"{lane}-timeout", do="sleep", seconds=60) for lane in ("async", "process")]
@@ -93,8 +112,8 @@ def test_failures_retries_and_timeouts_are_as_without_celery(server: Server) -> 
     assert {server.wait(location)["status"] for location in after} == {"completed"}
 
 
-@pytest.mark.usefixtures("celery")
-def test_a_cancel_stops_the_work(server: Server) -> None:
+def test_a_cancel_stops_the_work(lasting_pair: Pair) -> None:
+    server = lasting_pair.server
     locations = [server.create("process", do="sleep", seconds=600) for _ in range(2)]
     wait_for(lambda: all(is_started(server, location) for location in locations))
     after = server.create("thread")
@@ -104,7 +123,8 @@ def test_a_cancel_stops_the_work(server: Server) -> None:
     assert {server.poll(location)["status"] for location in locations} == {"cancelled"}
 
 
-def test_the_work_of_a_killed_process_is_taken_over(server: Server, celery: "subprocess.Popen[bytes]") -> None:
+def test_another_process_takes_over_the_tasks_of_a_killed_one(pair: Pair) -> None:
+    server, celery = pair
     location = server.create("thread", do="check", seconds=2)
     wait_for(lambda: is_started(server, location))
     for child in children(celery.pid):
@@ -113,22 +133,24 @@ def test_the_work_of_a_killed_process_is_taken_over(server: Server, celery: "sub
     assert server.wait(location)["status"] == "completed"
 
 
-def test_a_worker_gives_way_to_servers(server: Server, celery: "subprocess.Popen[bytes]") -> None:
+def test_a_worker_has_a_lower_priority_than_servers(lasting_pair: Pair) -> None:
+    server, celery = lasting_pair
     server.wait(server.create("thread"))  # the worker has begun, then
     processes = [celery.pid, *children(celery.pid)]
     assert min(os.getpriority(os.PRIO_PROCESS, pid) for pid in processes) > os.getpriority(os.PRIO_PROCESS, 0)
 
 
-def test_what_was_created_without_a_worker_is_done_once_there_is_one(
-    server: Server, tmp_path: Path, settings_of_both: dict[str, str]
-) -> None:
-    locations = [server.create("thread") for _ in range(3)]
-    assert {server.poll(location)["status"] for location in locations} == {"pending"}
-    with worker(clean_environment(**settings_of_both), tmp_path):
-        assert {server.wait(location)["status"] for location in locations} == {"completed"}
+def test_tasks_created_without_a_worker_run_once_there_is_one(tmp_path: Path) -> None:
+    settings = settings_of_both(tmp_path)
+    with running(tmp_path / "server", *SERVE, **settings) as server:
+        locations = [server.create("thread") for _ in range(3)]
+        assert {server.poll(location)["status"] for location in locations} == {"pending"}
+        with worker(clean_environment(**settings), tmp_path):
+            assert {server.wait(location)["status"] for location in locations} == {"completed"}
 
 
-def test_a_worker_that_is_stopped_ends_what_it_runs(server: Server, celery: "subprocess.Popen[bytes]") -> None:
+def test_a_stopped_worker_ends_its_running_tasks(pair: Pair) -> None:
+    server, celery = pair
     location = server.create("thread", do="check", seconds=1)
     wait_for(lambda: is_started(server, location))
     celery.terminate()

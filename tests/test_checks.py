@@ -1,13 +1,16 @@
-"""What cannot work stops the start, with a sentence that says what to do."""
+"""Settings and servers that cannot work stop the start, with a sentence that says what to do."""
 
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from django.conf import LazySettings
+from django.core.exceptions import ImproperlyConfigured
 
 from tasks import checks
 from tests.helpers import PROJECT, clean_environment, lack, wait_for
@@ -15,7 +18,7 @@ from tests.servers import free_port
 
 
 def refused(*command: str, **settings: str) -> str:
-    """What a start that must be refused prints."""
+    """The output of a start that must be refused."""
     run = subprocess.run(
         [sys.executable, *command],
         env=clean_environment(**settings),
@@ -33,32 +36,44 @@ def refused(*command: str, **settings: str) -> str:
 SERVE = ("manage.py", "serve", "--port", "0")
 WORKER = ("-m", "celery", "-A", "taskproject", "worker", "--concurrency=1")
 NO_DATABASE = "postgresql://nobody@127.0.0.1:1/none"
+A_URL = "Set it to a URL such as postgresql://user:password@host/name"
 
 
 @pytest.mark.parametrize(
-    ("mode", "hint"),
+    ("name", "value", "hint"),
     [
-        (
-            {"CELERY_BROKER_URL": "redis://127.0.0.1"},
-            "Set DATABASE_URL to a PostgreSQL database that all of them reach",
-        ),
-        (
-            {"CELERY_BROKER_URL": "redis://127.0.0.1", "DATABASE_URL": "sqlite:////nowhere/x"},
-            "Set DATABASE_URL to a PostgreSQL database, or unset CELERY_BROKER_URL",
-        ),
-        ({"DATABASE_URL": "mysql://host/name"}, "Set it to a URL such as postgresql://user:password@host/name"),
-        ({"DATABASE_URL": "nonsense"}, "Set it to a URL such as postgresql://user:password@host/name"),
-        ({"DATABASE_URL": "sqlite://:memory:"}, "Set it to a URL such as postgresql://user:password@host/name"),
-        ({"DATABASE_URL": NO_DATABASE}, "Start it, or correct DATABASE_URL."),
-        ({"TASK_LEASE_SECONDS": "0"}, "TASK_LEASE_SECONDS is '0'"),
+        ("DATABASE_URL", "mysql://me:secret@host/name", A_URL),
+        ("DATABASE_URL", "nonsense", A_URL),
+        ("DATABASE_URL", "sqlite://:memory:", A_URL),
+        ("TASK_LEASE_SECONDS", "0", "TASK_LEASE_SECONDS is '0'"),
+        ("TASK_DATABASE_POOL_SIZE", "none", "set it to a whole number of 1 or more"),
     ],
 )
-def test_a_server_that_cannot_work_does_not_start(mode: dict[str, str], hint: str) -> None:
-    assert hint in refused(*SERVE, **mode)
+def test_settings_that_cannot_work_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, hint: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        runpy.run_path(str(PROJECT / "taskproject" / "settings.py"))
+    assert hint in str(refusal.value)
+    assert "secret" not in str(refusal.value)
 
 
-def test_the_sentence_holds_no_password() -> None:
-    assert "secret" not in refused(*SERVE, DATABASE_URL="mysql://me:secret@host/name")
+@pytest.mark.parametrize(
+    ("has_database", "hint"),
+    [
+        (False, "Set DATABASE_URL to a PostgreSQL database that all of them reach"),
+        (True, "Set DATABASE_URL to a PostgreSQL database, or unset CELERY_BROKER_URL"),
+    ],
+)
+def test_a_broker_without_a_database_server_is_refused(
+    monkeypatch: pytest.MonkeyPatch, settings: LazySettings, *, has_database: bool, hint: str
+) -> None:
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1"
+    settings.HAS_DATABASE = has_database
+    monkeypatch.setattr(checks, "connection", Mock(vendor="sqlite"))
+    [error] = checks.check_mode()
+    assert hint in str(error.hint)
 
 
 def test_a_database_without_its_tables_is_refused(tmp_path: Path) -> None:
@@ -66,13 +81,27 @@ def test_a_database_without_its_tables_is_refused(tmp_path: Path) -> None:
     assert "Run `python manage.py migrate`" in refused(*SERVE, DATABASE_URL=url)
 
 
-def test_a_worker_that_cannot_work_does_not_start() -> None:
+def test_a_refused_setting_ends_the_command_with_its_sentence_alone() -> None:
+    said = refused(*SERVE, DATABASE_URL="mysql://me:secret@host/name")
+    assert A_URL in said
+    assert "secret" not in said
+
+
+def test_a_refused_mode_ends_the_command_with_its_sentence() -> None:
+    assert "Set DATABASE_URL to a PostgreSQL database" in refused(*SERVE, CELERY_BROKER_URL="redis://127.0.0.1")
+
+
+def test_a_server_without_its_database_does_not_start() -> None:
+    assert "Start it, or correct DATABASE_URL." in refused(*SERVE, DATABASE_URL=NO_DATABASE)
+
+
+def test_a_worker_without_its_database_does_not_start() -> None:
     mode = {"CELERY_BROKER_URL": "redis://127.0.0.1", "DATABASE_URL": NO_DATABASE}
     assert "Start it, or correct DATABASE_URL." in refused(*WORKER, **mode)
 
 
 @pytest.fixture
-def forgetful_redis() -> Iterator[str]:
+def evicting_redis() -> Iterator[str]:
     program = shutil.which("redis-server")
     if program is None:
         lack("There is no redis-server here: install it, as by `apt-get install redis-server`.")
@@ -87,8 +116,8 @@ def forgetful_redis() -> Iterator[str]:
 
 
 def test_a_redis_that_may_evict_messages_is_refused(
-    forgetful_redis: str, monkeypatch: pytest.MonkeyPatch, settings: LazySettings
+    evicting_redis: str, monkeypatch: pytest.MonkeyPatch, settings: LazySettings
 ) -> None:
-    settings.CELERY_BROKER_URL = forgetful_redis
+    settings.CELERY_BROKER_URL = evicting_redis
     monkeypatch.setattr(checks, "_database_problem", str)
     assert "Set the policy to noeviction" in checks.startup_problem()

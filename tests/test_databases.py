@@ -1,4 +1,4 @@
-"""What a database and Celery promise, where their servers are: the tests of those modes, in runs of their own."""
+"""The promises of a database and of Celery: the tests of those modes, in runs of their own."""
 
 import subprocess
 
@@ -14,7 +14,7 @@ def test_the_promises_hold_in(mode: str) -> None:
     if reason := missing(mode):
         lack(reason)
     run = subprocess.run(
-        command(FEW[mode], "--numprocesses=0"),
+        command(mode, FEW[mode], "--numprocesses=0"),
         env=environment(mode) | servers.coverage,
         cwd=PROJECT,
         capture_output=True,

@@ -6,10 +6,11 @@ from django.conf import LazySettings
 from django.core.exceptions import BadRequest
 from django.test import Client
 
+from tasks.dispatch import get_dispatcher
 from tasks.entry import TaskEntry
 from tasks.registry import get_registry
 from tasks.registry.memory import MemoryRegistry
-from tests.helpers import BROWSER, Api, assert_problem
+from tests.helpers import BROWSER, Api, assert_problem, stored
 
 UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
 INTERNAL = "hush-hush"
@@ -130,3 +131,35 @@ def test_an_error_outside_every_view_is_a_problem_too(
     answer = Client(raise_request_exception=False).get("/docs")
     assert_problem(answer, status)
     assert b"deep inside" not in answer.content
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/create-task", f"/poll-task/{UNKNOWN}", "/tasks", "/files/x", "/metrics", "/healthz", "/schema", "/docs"],
+)
+def test_options_name_the_methods_of_the_endpoint(client: Client, path: str) -> None:
+    answer: Any = client.options(path)
+    assert answer.status_code == 200
+    allowed = set(answer["Allow"].split(", "))
+    assert "OPTIONS" in allowed
+    methods = {"POST"} if path.startswith("/create-") else {"GET", "HEAD"}
+    if path.startswith("/poll-"):
+        methods.add("DELETE")
+    assert allowed - {"OPTIONS"} == methods
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - allowed:
+        refused: Any = client.generic(method, path)
+        assert (refused.status_code, set(refused["Allow"].split(", "))) == (405, allowed)
+
+
+@pytest.mark.parametrize(("method", "path"), [("get", "/tasks"), ("Post", "/create-task"), ("dELETE", "/nowhere")])
+def test_a_method_that_is_not_in_upper_case_is_refused(api: Api, method: str, path: str) -> None:
+    answer = api.client.generic(method, path, b'{"name": "n"}', content_type="application/json")
+    assert_problem(answer, 501, "methods are case-sensitive")
+    assert stored() == {}
+
+
+def test_during_a_stop_the_server_is_not_ready_and_says_so(api: Api) -> None:
+    assert api.get("/readyz").json() == {"status": "ready"}
+    get_dispatcher().drain(timeout=0)
+    problem = assert_problem(api.get("/readyz"), 503, "The server is stopping and accepts no tasks.")
+    assert "stored" not in problem["detail"]

@@ -207,3 +207,14 @@ def test_a_change_during_a_read_is_not_missed(subscription: Subscription, entry:
             assert of_other.wait(20)
             of_other.read()
         answering.result()
+
+
+def test_a_subscription_that_does_not_count_as_a_waiter_releases_nothing(entry: TaskEntry) -> None:
+    counted = Subscription.within_limit(entry.id)
+    assert counted is not None
+    uncounted = Subscription(entry.id)
+    uncounted.close()
+    uncounted.close()
+    assert get_waiter_limit().in_use == 1
+    counted.close()
+    assert get_waiter_limit().in_use == 0

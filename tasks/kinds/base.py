@@ -45,7 +45,7 @@ class NameField(serializers.CharField):
 class TaskPayload(serializers.Serializer[Any]):
     """The payload of a create. A kind adds its own fields, which become the entry's `input`."""
 
-    name = NameField(max_length=255, help_text="What to call the task; shown wherever the task is shown.")
+    name = NameField(max_length=255, help_text="The name of the task, for people.")
 
 
 @dataclass(frozen=True, kw_only=True)

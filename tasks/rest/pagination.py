@@ -61,8 +61,8 @@ def page(request: Request, find: Callable[..., list[TaskEntry]]) -> dict[str, An
     # From an empty page, all entries lie on the side from which the client came.
     newer, older = (_position(results[0]), _position(results[-1])) if results else (_FIRST, _LAST)
     return {
-        "next": _address(request, older, is_after=False) if has_more or is_after else None,
-        "previous": _address(request, newer, is_after=True) if (has_more if is_after else cursor) else None,
+        "next": _url(request, older, is_after=False) if has_more or is_after else None,
+        "previous": _url(request, newer, is_after=True) if (has_more if is_after else cursor) else None,
         "results": results,
     }
 
@@ -71,6 +71,6 @@ def _position(entry: TaskEntry) -> Position:
     return Position(entry.created_at, entry.id)
 
 
-def _address(request: Request, position: Position, *, is_after: bool) -> str:
-    address: str = replace_query_param(request.build_absolute_uri(), _PARAMETER, str(Cursor(position, is_after)))
-    return address
+def _url(request: Request, position: Position, *, is_after: bool) -> str:
+    url: str = replace_query_param(request.build_absolute_uri(), _PARAMETER, str(Cursor(position, is_after)))
+    return url

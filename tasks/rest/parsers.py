@@ -59,7 +59,10 @@ class MultiPartParser(parsers.MultiPartParser):
     ) -> Any:
         _refuse_other_origins(parser_context)
         _refuse_large(parser_context)
-        return super().parse(stream, media_type, parser_context)
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except ParseError as error:
+            raise ParseError(f"Send a valid multipart form. This body is not: {error.detail}.") from error
 
 
 def _read(stream: IO[Any], parser_context: Mapping[str, Any] | None) -> bytes:

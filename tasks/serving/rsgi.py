@@ -98,16 +98,16 @@ class RSGIHandler:
         finally:
             _close(body)
 
-    async def _wait(self, held: SuspendedResponse, protocol: Any) -> bool:
+    async def _wait(self, suspended: SuspendedResponse, protocol: Any) -> bool:
         """Iterate over the steps; False where the client disconnects meanwhile."""
         try:
-            async with _Wait(held.subscription, protocol) as wait:
-                while (step := await self._in_thread(next, held.steps, None)) is not None:
+            async with _Wait(suspended.subscription, protocol) as wait:
+                while (step := await self._in_thread(next, suspended.steps, None)) is not None:
                     if not await wait.for_news(step):
                         return False
             return True
         finally:
-            held.close()
+            suspended.close()
 
     async def _stream(self, response: _Response, protocol: Any) -> None:
         transport = protocol.response_stream(response.status, response.headers)
@@ -134,19 +134,19 @@ class _Wait:
     """Waits for a subscription, and for the client to disconnect."""
 
     def __init__(self, subscription: Subscription, protocol: Any) -> None:
-        self._watcher = subscription
+        self._subscription = subscription
         self._protocol = protocol
         self._woken = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._gone = asyncio.ensure_future(self._protocol.client_disconnect())
         self._gone.add_done_callback(lambda _: self._woken.set())
-        self._watcher.wake_by(partial(asyncio.get_running_loop().call_soon_threadsafe, self._woken.set))
+        self._subscription.wake_by(partial(asyncio.get_running_loop().call_soon_threadsafe, self._woken.set))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._gone.cancel()
-        self._watcher.close()
+        self._subscription.close()
 
     async def for_news(self, seconds: float) -> bool:
         """Wait for a change, `seconds` at most; False where the client has disconnected."""

@@ -3,9 +3,9 @@
 import re
 
 from django.core.files.storage import default_storage
-from django.http import FileResponse, Http404
+from django.http import FileResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.request import Request
 
 from tasks.exceptions import TaskNotFound
@@ -13,6 +13,9 @@ from tasks.registry import get_registry
 from tasks.serializers import ProblemSerializer
 from tasks.utils.problem import MEDIA_TYPE
 from tasks.views.base import FixedMediaTypeView, parse_task_id
+
+
+_NO_FILE = "There is no result file with this name. Use the `file_path` of a completed task."
 
 
 class FileView(FixedMediaTypeView):
@@ -31,10 +34,10 @@ class FileView(FixedMediaTypeView):
         try:
             entry = get_registry().get(parse_task_id(task_id[1])) if task_id else None
             if entry is None or entry.file_path != f"files/{name}":
-                raise Http404
+                raise NotFound(_NO_FILE)
             content = default_storage.open(name)
         except (TaskNotFound, FileNotFoundError, ParseError) as error:
-            raise Http404 from error
+            raise NotFound(_NO_FILE) from error
         response = FileResponse(content, filename=name)
         response["Content-Security-Policy"] = "default-src 'none'; sandbox"
         return response

@@ -25,9 +25,9 @@ _UNOWNED = {"owner_id": None, "available_at": None}
 class DatabaseLeases:
     """Each process is a row that says until when its lease lasts, by the clock of the database.
 
-    With `redelivery_seconds` the waiting tasks are delivered by somebody else, such as a message broker. No process
-    owns them then, and one that nothing came of is available again after the first number of seconds, then when it
-    is twice as old, but at least every second number of seconds.
+    With `redelivery_seconds`, a pair of numbers, a message broker delivers the waiting tasks, and no process owns
+    them. A task that nobody claims is available for another delivery after the first number of seconds, then once
+    it is twice as old, and no later than the second number of seconds after the last delivery.
     """
 
     def __init__(

@@ -76,13 +76,12 @@ class Lane(ABC):
 
     def seconds_left(self, entry: TaskEntry) -> float:
         """How long the task may still take, judging by its place in the queue and by its kind's run times."""
-        kind, now = entry.kind, time.monotonic()
+        kind = entry.kind
         with self._lock:
             mean = self._run_times.mean(kind)
-            run = self._running.get(entry.id)
-            if run is not None:
+            if run := self._running.get(entry.id):
                 # A task that has taken longer than the mean is expected to take as long again.
-                return abs(mean - (now - run.began))
+                return abs(mean - (time.monotonic() - run.began))
             return mean * (1 + self._backlog.ahead_of(kind, entry.id) / self._slots_of(kind))
 
     def close(self) -> list[UUID]:
@@ -190,12 +189,10 @@ class Lane(ABC):
 
     def _time_out(self, run: Run, entry: TaskEntry, seconds: float) -> None:
         settled = runner.settle(entry, runner.timeout_outcome(seconds))
-        if settled is None:
-            return
-        if not settled.ended:
-            run.next_attempt = settled
-        self._stop_run(run)
-        self._hand_over(run)
+        if settled is not None:
+            run.next_attempt = None if settled.ended else settled
+            self._stop_run(run)
+            self._hand_over(run)
 
     def _hand_over(self, run: Run) -> None:
         """Hand over the next attempt, once, as soon as the run has freed its slot."""

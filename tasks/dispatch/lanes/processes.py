@@ -31,7 +31,7 @@ _NICENESS = 19
 
 
 class ProcessLane(ThreadLane):
-    """Each thread of the lane watches over a process of its own, which runs the code and is killed to stop it."""
+    """Each thread of the lane owns a process, which runs the code and is killed to stop it."""
 
     can_orphan = False
     thread_name = "tasks-process"
