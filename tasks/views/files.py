@@ -14,7 +14,6 @@ from tasks.serializers import ProblemSerializer
 from tasks.utils.problem import MEDIA_TYPE
 from tasks.views.base import FixedMediaTypeView, parse_task_id
 
-
 _NO_FILE = "There is no result file with this name. Use the `file_path` of a completed task."
 
 
