@@ -14,6 +14,7 @@ from tasks.registry import get_registry
 # Without leases a task that the dispatcher refuses is removed. The lock keeps a second create with the same key from
 # being answered with that task in between. Where there are leases such a task stays, and the unique key decides.
 _keyed_creates = threading.Lock()
+_no_lock = nullcontext()
 
 
 def create(kind: TaskKind, payload: Any, *, idempotency_key: str = "", task_id: UUID | None = None) -> TaskEntry:
@@ -54,7 +55,7 @@ def cancel(kind: TaskKind, task_id: UUID) -> TaskEntry:
 
 
 def _lock(entry: TaskEntry) -> AbstractContextManager[object]:
-    return _keyed_creates if entry.idempotency_key and get_registry().leases is None else nullcontext()
+    return _keyed_creates if entry.idempotency_key and get_registry().leases is None else _no_lock
 
 
 def _dispatch(entry: TaskEntry) -> TaskEntry:

@@ -59,6 +59,10 @@ class ThreadDispatcher:
             "async": AsyncLane(slots=settings.TASK_ASYNC_LIMIT, **options),
             "processes": ProcessLane(slots=settings.TASK_PROCESSES, **options),
         }
+        self._lane_by_kind = {
+            name: self._lanes["async" if kind.is_async else "processes" if kind.cpu_bound else "threads"]
+            for name, kind in get_kinds().items()
+        }
 
     def start(self) -> None:
         self._start()
@@ -72,11 +76,11 @@ class ThreadDispatcher:
             delayed = self._delayed.pop(entry.id, None)
         if delayed is not None:
             delayed.cancel()
-        self._lane_of(entry).stop(entry.id)
+        self._lane_by_kind[entry.kind].stop(entry.id)
 
     def retry_after(self, entry: TaskEntry) -> int:
         delayed = self._delayed.get(entry.id)
-        seconds = self._lane_of(entry).seconds_left(entry) if delayed is None else delayed.when - time.monotonic()
+        seconds = self._lane_by_kind[entry.kind].seconds_left(entry) if delayed is None else delayed.when - time.monotonic()
         return max(1, min(round(seconds), _MAX_RETRY_AFTER))
 
     def drain(self, timeout: float) -> bool:
@@ -110,16 +114,12 @@ class ThreadDispatcher:
         for service in self._services:
             service.start()
 
-    def _lane_of(self, entry: TaskEntry) -> Lane:
-        kind = get_kinds()[entry.kind]
-        return self._lanes["async" if kind.is_async else "processes" if kind.cpu_bound else "threads"]
-
     def _submit(self, entry: TaskEntry, *, force: bool = False) -> None:
         """Run the task once its delay is over; with `force` it is never refused for lack of room in its lane."""
         if seconds := entry.delay:
             self._delay(entry, seconds)
         else:
-            self._lane_of(entry).submit(entry, force=force)
+            self._lane_by_kind[entry.kind].submit(entry, force=force)
 
     def _schedule_retry(self, entry: TaskEntry) -> None:
         """Run the next attempt of a task after its delay; where there is no room for that, its failure is final."""
@@ -146,7 +146,7 @@ class ThreadDispatcher:
             if self._delayed.pop(entry.id, None) is None:
                 return  # it was cancelled, or the stop began, at this very moment
         try:
-            self._lane_of(entry).submit(entry, force=True)
+            self._lane_by_kind[entry.kind].submit(entry, force=True)
         except DispatcherStopping:
             self._give_up([entry.id])
 

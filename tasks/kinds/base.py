@@ -74,6 +74,8 @@ class TaskKind:
     """Seconds before the second attempt, doubled before each one after it, up to five minutes."""
     max_running: int | None = None
     """How many tasks of this kind may run at once; None: as many as their lane has slots."""
+    is_async: bool = field(init=False, repr=False, compare=False)
+    """Whether `process` is an `async def`."""
     _serializer: TaskPayload = field(init=False, repr=False, compare=False)
     _takes_input: bool = field(init=False, repr=False, compare=False)
 
@@ -87,6 +89,7 @@ class TaskKind:
             raise ImproperlyConfigured(
                 f"The payload of the kind {self.name!r} must be a class that extends tasks.kinds.base.TaskPayload."
             )
+        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.process))
         self._refuse_options_that_cannot_work()
         # One instance serves every request, since validation keeps no state in it.
         serializer = self.payload()
@@ -101,10 +104,6 @@ class TaskKind:
     def poll_path(self, task_id: UUID | str) -> str:
         """The path of the poll endpoint of a task, relative to the root of the service."""
         return f"{POLL_PREFIX}{self.name}/{task_id}"
-
-    @property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.process)
 
     @property
     def effective_max_attempts(self) -> int:

@@ -52,6 +52,8 @@ class MemoryRegistry:
     def get(self, task_id: UUID) -> TaskEntry:
         # One dictionary look-up is atomic, and an entry never changes: a poll waits for no lock.
         entry = self._entries.get(task_id)
+        if entry is not None and entry.expires_at is None:
+            return entry
         return unexpired(entry, self._expired.get(task_id) if entry is None else entry.expires_at)
 
     def change(self, task_id: UUID, transition: Transition, seen: TaskEntry | None = None) -> TaskEntry:

@@ -1,5 +1,6 @@
 """The parts that several endpoints share."""
 
+import re
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,10 @@ from tasks.rest.events import EventStreamRenderer
 from tasks.rest.headers import Wait
 from tasks.serving.suspend import RESUMED, suspend
 from tasks.waiting import IsNews, Subscription, until
+
+# Parsers keep no state, so every request shares them.
+_parsers = [parser() for parser in APIView.parser_classes]
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class FixedMediaTypeView(APIView):
@@ -33,6 +38,9 @@ class KindView(APIView):
     def default_response_headers(self) -> dict[str, str]:
         # REST framework would also look up, for each response, which methods to name in `Allow`.
         return {"Vary": "Accept"}
+
+    def get_parsers(self) -> list[Any]:
+        return _parsers
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         response: Response = super().options(request, *args, **kwargs)
@@ -70,11 +78,7 @@ class StreamableView(APIView):
 
 def parse_task_id(text: str) -> UUID:
     """The id in a URL. Raises ParseError."""
-    try:
-        task_id = UUID(text)
-    except ValueError:
-        task_id = None
-    # UUID also accepts braces, a urn and hyphens anywhere.
-    if task_id is None or text.lower() != str(task_id):
+    # UUID would also accept braces, a urn and hyphens anywhere.
+    if not _UUID.fullmatch(text):
         raise ParseError("Give the id as a UUID, as in 2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52.")
-    return task_id
+    return UUID(text)
