@@ -11,7 +11,7 @@ from django.test import Client
 
 from tasks.dispatch import get_dispatcher
 from tasks.dispatch.threads import ThreadDispatcher
-from tests import kinds
+from tests import kinds, modes
 from tests.helpers import BROWSER, Api, assert_problem, stored, wait_for
 
 FORM = "application/x-www-form-urlencoded"
@@ -75,6 +75,7 @@ def test_spaces_around_a_name_are_stripped(api: Api) -> None:
     assert api.create("gate", name="  sample name ")["name"] == "sample name"
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("name", [1, 0, 1.5, None, True, False, ["sample"], [], {"a": "b"}, {}], ids=repr)
 def test_a_name_that_is_not_a_string_is_refused(api: Api, name: Any) -> None:
     problem = assert_refused(api.post("/create-task", {"name": name}), 400, "errors")
@@ -82,11 +83,13 @@ def test_a_name_that_is_not_a_string_is_refused(api: Api, name: Any) -> None:
     assert problem["errors"]["name"][0]
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("name", ["", " ", "\u00a0 \u2003", "a" * 256, " " * 300], ids=repr)
 def test_a_blank_or_too_long_name_is_refused(api: Api, name: str) -> None:
     assert set(assert_refused(api.post("/create-task", {"name": name}), 400)["errors"]) == {"name"}
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "character", ["\x00", "\t", "\n", "\r", "\x1b", "\x1f", "\x7f", "\x80", "\x85", "\x9f"], ids=repr
 )
@@ -96,6 +99,7 @@ def test_a_control_character_in_a_name_is_refused(api: Api, character: str) -> N
         assert "control" in problem["errors"]["name"][0]
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("body", [{}, {"Name": "x"}, {"title": "x"}], ids=repr)
 def test_a_payload_without_a_name_is_refused(api: Api, body: dict[str, Any]) -> None:
     assert set(assert_refused(api.post("/create-task", body), 400)["errors"]) == {"name"}
@@ -130,6 +134,7 @@ def test_a_field_that_clients_may_not_set_is_ignored(api: Api, fields: dict[str,
 # A JSON body
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "body",
     [
@@ -142,6 +147,7 @@ def test_malformed_json_is_refused(api: Api, body: bytes) -> None:
     assert_refused(api.post("/create-task", body), 400, "JSON")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "body",
     [
@@ -154,6 +160,7 @@ def test_a_body_that_is_not_utf_8_is_refused(api: Api, body: bytes) -> None:
     assert_refused(api.post("/create-task", body), 400, "UTF-8")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "body",
     [
@@ -170,11 +177,13 @@ def test_an_escaped_surrogate_pair_is_one_character(api: Api) -> None:
     assert api.post("/create-gate", rb'{"name": "\ud83d\ude00"}').json()["name"] == "😀"
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000, b"01", b"+1"])
 def test_a_number_that_is_not_valid_json_is_refused(api: Api, number: bytes) -> None:
     assert_refused(api.post("/create-task", b'{"name": "x", "other": ' + number + b"}"), 400)
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "body",
     [
@@ -191,6 +200,7 @@ def test_a_body_may_be_nested_32_levels_deep(api: Api) -> None:
     assert api.post("/create-gate", nested(32)).status_code == 201
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("levels", [33, 1000, 30_000])
 def test_a_body_with_more_than_32_levels_is_refused(api: Api, levels: int) -> None:
     assert_refused(api.post("/create-task", nested(levels)), 400)
@@ -206,6 +216,7 @@ def test_an_error_in_a_list_is_reported_by_its_index(api: Api) -> None:
     assert assert_problem(answer, 400)["errors"] == {"tags": {"1": ["Not a valid string."]}}
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("body", [b"[]", b'[{"name": "x"}]', b'"name"', b"1", b"null", b"true"])
 def test_a_body_that_is_not_an_object_is_refused(api: Api, body: bytes) -> None:
     assert "non_field_errors" in assert_refused(api.post("/create-task", body), 400)["errors"]
@@ -235,6 +246,7 @@ def test_a_body_over_the_limit_is_refused(api: Api, client: Client) -> None:
     assert_refused(client.post("/create-task", {"name": "x", "other": BytesIO(b"y" * MAX_BODY)}), 413, hint)
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("content_type", ["text/plain", "application/xml", "application/octet-stream", "json", ""])
 def test_a_body_of_an_unsupported_type_is_refused(client: Client, content_type: str) -> None:
     answer = client.generic("POST", "/create-task", b'{"name": "x"}', content_type=content_type)
@@ -248,6 +260,7 @@ def test_json_is_accepted_with_parameters_in_its_content_type(client: Client, co
     assert client.generic("POST", "/create-gate", b'{"name": "x"}', content_type=content_type).status_code == 201
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "TRACE"])
 def test_an_unsupported_method_is_refused_with_an_allow_header(client: Client, method: str) -> None:
     answer = client.generic(method, "/create-task", b'{"name": "x"}', content_type="application/json")
@@ -262,6 +275,7 @@ def test_a_head_request_is_refused_without_a_body(client: Client) -> None:
     assert answer.content == b""
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("accept", ["text/plain", "image/png", "application/xml, text/csv;q=0.5"])
 def test_a_create_that_accepts_only_other_types_is_refused(api: Api, accept: str) -> None:
     assert_refused(api.post("/create-task", {"name": "x"}, Accept=accept), 406, "application/json")
@@ -290,6 +304,7 @@ def test_a_form_is_accepted(client: Client) -> None:
         assert answer.json()["id"] != "mine"
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "origin",
     [
@@ -317,6 +332,7 @@ def test_json_is_accepted_from_any_origin(api: Api) -> None:
     assert api.post("/create-gate", {"name": "x"}, Origin="http://evil.example").status_code == 201
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
@@ -415,6 +431,7 @@ def test_a_prime_count_accepts_its_smallest_and_its_largest_limit(api: Api, limi
     assert api.create("prime-count", limit=limit)["input"] == {"limit": limit}
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("limit", [-1, 10_000_001, 2**70, 1.5, "many", "", None, True, [], {}], ids=repr)
 def test_a_prime_count_refuses_any_other_limit(api: Api, limit: Any) -> None:
     body = json.dumps({"name": "primes", "limit": limit}).encode()
@@ -425,6 +442,7 @@ def test_a_prime_count_needs_a_limit(api: Api) -> None:
     assert set(assert_refused(api.post("/create-prime-count", {"name": "x"}), 400)["errors"]) == {"limit"}
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("field", [{"seconds": "nan"}, {"seconds": "inf"}, {"times": "9" * 30}])
 def test_a_form_value_that_json_cannot_represent_is_refused(api: Api, field: dict[str, str]) -> None:
     answer = api.client.post("/create-thread", {"name": "x", **field})

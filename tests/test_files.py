@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tests import kinds
+from tests import kinds, modes
 from tests.helpers import BROWSER, Api, assert_problem, read, wait_for
 
 HIDDEN = "Nobody may read this."
@@ -94,6 +94,7 @@ def test_a_file_is_read_only(api: Api, completed: dict[str, Any]) -> None:
     assert completed["id"] in read(api.get("/" + completed["file_path"])).decode()
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("name", [
     # Files in the root that are no completed task's result.
     "secret.json", ".secret", f"task_{UNKNOWN}.json", "sub", "sub/secret.json", "sub%2fsecret.json", ".", "%2e",

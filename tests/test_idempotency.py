@@ -173,6 +173,7 @@ def test_values_that_differ_in_json_are_different_payloads(api: Api, one: bytes,
 # Invalid keys
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "key",
     [

@@ -13,6 +13,7 @@ from rest_framework import serializers
 from taskproject import environment
 from tasks.kinds import get_kinds
 from tasks.kinds.base import TaskKind, TaskPayload
+from tests import modes
 from tests.helpers import PROJECT, clean_environment
 
 
@@ -53,6 +54,7 @@ def check(tmp_path: Path, command: str = "check", **settings: str) -> "subproces
     )
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     ("setting", "value", "hint"),
     [
@@ -93,6 +95,7 @@ def test_an_invalid_kind_stops_a_command_that_runs_no_checks(tmp_path: Path) -> 
     assert done.stderr.startswith("Cannot start: ")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     ("paths", "hint"),
     [
@@ -114,6 +117,7 @@ def test_every_path_must_lead_to_a_kind_with_a_unique_name(
             load()
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
@@ -134,30 +138,35 @@ def test_an_invalid_option_is_refused(options: dict[str, Any], hint: str) -> Non
 # The values of a setting
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("value", ["1", "true", "TRUE", " yes ", "On"])
 def test_a_flag_can_be_set(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("X", value)
     assert environment.flag("X") is True
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("value", ["0", "false", "No", "off", "", "  "])
 def test_a_flag_is_off_unless_it_is_set(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("X", value)
     assert environment.flag("X") is False
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(("value", "number"), [("1", 1), (" 64 ", 64), ("", 7)])
 def test_an_integer_is_read(monkeypatch: pytest.MonkeyPatch, value: str, number: int) -> None:
     monkeypatch.setenv("X", value)
     assert environment.integer("X", 7) == number
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(("value", "number"), [("0", 0), ("0.5", 0.5), (" 1e3 ", 1000), ("", 7)])
 def test_seconds_are_read(monkeypatch: pytest.MonkeyPatch, value: str, number: float) -> None:
     monkeypatch.setenv("X", value)
     assert environment.seconds("X", 7) == number
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     ("reader", "values"),
     [
@@ -187,11 +196,13 @@ class NoPayload(serializers.Serializer[Any]):
     name = serializers.CharField()
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("name", ["a", "task", "prime-count", "a1", "a-1-b", "x" * 50])
 def test_lower_case_words_joined_by_hyphens_name_a_kind(name: str) -> None:
     assert TaskKind(name=name, process=print).name == name
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "name",
     [
@@ -205,6 +216,7 @@ def test_any_other_name_is_refused(name: Any) -> None:
         TaskKind(name=name, process=print)
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("payload", [None, dict, NoPayload, Invoice(), "Invoice"], ids=repr)
 def test_a_payload_that_does_not_extend_the_common_one_is_refused(payload: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match="TaskPayload"):

@@ -18,6 +18,7 @@ from tasks.dispatch import retention
 from tasks.kinds import get_kinds
 from tasks.registry import Position, get_registry
 from tasks.rest import pagination
+from tests import modes
 from tests.helpers import BROWSER, Api, Page, assert_problem, stored, wait_for
 
 TASK_ID = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
@@ -94,6 +95,7 @@ def test_a_head_response_has_no_body(client: Client) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_the_list_is_read_only(client: Client, method: str) -> None:
     assert_problem(client.generic(method, "/tasks", b"{}", content_type="application/json"), 405, "GET")
@@ -144,6 +146,7 @@ def test_the_list_can_be_filtered_by_kind_and_by_status(api: Api) -> None:
     assert found == {query: [entry["id"] for entry in entries] for query, entries in expected.items()}
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("kind", ["", "x", "Task", "task,gate", "task%20", "%00", "%FF", "%F0%9F%A7%AA"])
 def test_an_unknown_kind_is_refused_and_the_known_kinds_are_named(api: Api, kind: str) -> None:
     problem = assert_problem(api.get(f"/tasks?kind={kind}"), 400, "`kind`")
@@ -151,6 +154,7 @@ def test_an_unknown_kind_is_refused_and_the_known_kinds_are_named(api: Api, kind
         assert known in problem["detail"]
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("status", ["", "x", "Pending", "running", "pending,failed", "None"])
 def test_an_unknown_status_is_refused_and_the_known_statuses_are_named(api: Api, status: str) -> None:
     problem = assert_problem(api.get(f"/tasks?status={status}"), 400, "`status`")
@@ -289,6 +293,7 @@ def cursor(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "value",
     [
@@ -302,6 +307,7 @@ def test_a_malformed_cursor_is_refused(api: Api, value: str) -> None:
     assert_problem(api.get(f"/tasks?cursor={value}"), 400, "`cursor`")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "text",
     [

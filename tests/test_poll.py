@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests import kinds
+from tests import kinds, modes
 from tests.helpers import Api, assert_problem, stored, wait_for
 
 UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
@@ -236,6 +236,7 @@ def test_a_task_is_not_found_under_another_kind(api: Api) -> None:
         assert_problem(api.get(f"/poll-{kind}/{entry['id']}"), 404, "id")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "spelling",
     [
@@ -249,6 +250,7 @@ def test_an_id_that_is_not_a_uuid_is_refused(api: Api, spelling: str) -> None:
     assert_problem(api.get(path), 400, "UUID")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "TRACE"])
 def test_an_unsupported_method_is_refused_with_an_allow_header(api: Api, client: Client, method: str) -> None:
     entry = api.wait(api.create())

@@ -10,6 +10,7 @@ from tasks.dispatch import get_dispatcher
 from tasks.entry import TaskEntry
 from tasks.registry import get_registry
 from tasks.registry.memory import MemoryRegistry
+from tests import modes
 from tests.helpers import BROWSER, Api, assert_problem, stored
 
 UNKNOWN = "2c54bfa4-6f8e-4b63-a1d0-0f4f0c1c9a52"
@@ -31,6 +32,7 @@ def _debug(request: pytest.FixtureRequest, settings: LazySettings) -> None:
     settings.DEBUG = request.param
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "path",
     ["/nothing", "/create-unknown", "/create-task/x", "/create-task//", "/poll-task", "/static/none.css", "/%00",
@@ -49,6 +51,7 @@ def test_a_head_response_for_an_unknown_url_has_no_body(client: Client) -> None:
     assert answer.content == b""
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/csv", "application/problem+json"])
 def test_an_unknown_url_is_a_problem_whatever_the_accept_header(api: Api, accept: str) -> None:
     answer = api.get("/nothing", Accept=accept)
@@ -86,12 +89,14 @@ def test_a_crash_is_logged_once_and_reveals_nothing_to_the_client(
     assert path in record.getMessage()
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("host", ["evil.example", "testserver.evil.example", "a b", "[", "testserver:x", ""])
 @pytest.mark.parametrize("path", [f"/poll-task/{UNKNOWN}", "/nothing", "/static/rest_framework/css/default.css"])
 def test_an_unknown_host_is_a_problem(api: Api, host: str, path: str) -> None:
     assert_problem(api.get(path, Host=host), 400, "ALLOWED_HOSTS")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("path", ["/schema", "/docs", "/create-task", f"/poll-task/{UNKNOWN}", "/files/x"])
 def test_a_method_that_no_endpoint_supports_is_a_problem(client: Client, path: str) -> None:
     answer = client.generic("PROPFIND", path)
@@ -99,11 +104,13 @@ def test_a_method_that_no_endpoint_supports_is_a_problem(client: Client, path: s
     assert answer["Allow"]
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("path", ["/schema", "/docs"])
 def test_a_media_type_that_a_document_does_not_offer_is_a_problem(api: Api, path: str) -> None:
     assert_problem(api.get(path, Accept="image/png"), 406, "Accept")
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("path", [f"/poll-task/{UNKNOWN}?format=xml", "/create-task?format=xml", "/schema?format=xml"])
 def test_an_unknown_format_is_a_problem(api: Api, path: str) -> None:
     assert_problem(api.get(path), 404)
@@ -133,6 +140,7 @@ def test_an_error_outside_every_view_is_a_problem_too(
     assert b"deep inside" not in answer.content
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "path",
     ["/", "/create-task", f"/poll-task/{UNKNOWN}", "/tasks", "/files/x", "/metrics", "/healthz", "/schema", "/docs"],
@@ -151,6 +159,7 @@ def test_options_name_the_methods_of_the_endpoint(client: Client, path: str) -> 
         assert (refused.status_code, set(refused["Allow"].split(", "))) == (405, allowed)
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(("method", "path"), [("get", "/tasks"), ("Post", "/create-task"), ("dELETE", "/nowhere")])
 def test_a_method_that_is_not_in_upper_case_is_refused(api: Api, method: str, path: str) -> None:
     answer = api.client.generic(method, path, b'{"name": "n"}', content_type="application/json")

@@ -8,6 +8,7 @@ from django.test import Client
 from drf_spectacular.validation import validate_schema
 
 from tasks.kinds import get_kinds
+from tests import modes
 from tests.helpers import BROWSER, Api, Page, assert_stands_alone
 
 PAIRS = sorted(get_kinds())
@@ -69,6 +70,7 @@ def test_every_operation_has_a_unique_id(schema: dict[str, Any]) -> None:
     assert {"create_prime_count", "poll_prime_count", "cancel_prime_count"} <= set(ids)
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_create_is_typed(schema: dict[str, Any], kind: str) -> None:
     (operation,) = schema["paths"][f"/create-{kind}"].values()
@@ -84,6 +86,7 @@ def test_a_create_is_typed(schema: dict[str, Any], kind: str) -> None:
     assert set(operation["responses"]["503"]["headers"]) == {"Retry-After"}
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_create_links_to_the_poll_and_the_cancel_of_its_task(schema: dict[str, Any], kind: str) -> None:
     links = schema["paths"][f"/create-{kind}"]["post"]["responses"]["201"]["links"]
@@ -96,6 +99,7 @@ def test_a_create_links_to_the_poll_and_the_cancel_of_its_task(schema: dict[str,
         assert link["parameters"] == {"task_id": "$response.body#/id"}
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_poll_is_typed(schema: dict[str, Any], kind: str) -> None:
     operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["get"]
@@ -112,6 +116,7 @@ def test_a_poll_is_typed(schema: dict[str, Any], kind: str) -> None:
     assert_problems(schema, operation, {"400", "404", "406", "410"})
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize("kind", PAIRS)
 def test_a_cancel_is_typed(schema: dict[str, Any], kind: str) -> None:
     operation = schema["paths"][f"/poll-{kind}/{{task_id}}"]["delete"]

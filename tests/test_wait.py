@@ -206,6 +206,7 @@ def test_a_wait_of_zero_seconds_is_answered_immediately(api: Api, settings: Lazy
 # How a wait is requested
 
 
+@modes.before_the_registry
 @pytest.mark.parametrize(
     "wait",
     ["", "x", "-1", "+1", "1.5", "1e3", "%201", "1%20", "%D9%A1", "%C2%B2", "9" * 10, "0x1", "1s", "1,2", "True"],
