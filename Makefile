@@ -34,8 +34,8 @@ bench: $(VENV)/.ready
 faults: $(VENV)/.ready-dev
 	$(BIN)/python -m faults $(ARGS)
 
-# The three files hold for every platform and every Python from 3.11 on: what runs the service, what tests it as well,
-# and everything for development.
+# The three files are for every platform and every Python from 3.11 on: the first runs the service, the second tests it
+# as well, and the third has everything for development.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
 	--custom-compile-command "make lock" pyproject.toml
 

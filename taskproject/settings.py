@@ -48,7 +48,7 @@ if CELERY_BROKER_URL:
     TASK_REGISTRY["OPTIONS"] = {"redelivery_seconds": (15, 60)}
 else:
     TASK_DISPATCHER = "tasks.dispatch.threads.ThreadDispatcher"
-# The limit for JSON holds for a form, too.
+# A form has the same limit as JSON.
 DATA_UPLOAD_MAX_MEMORY_SIZE = TASK_MAX_BODY_BYTES
 
 # Celery (https://docs.celeryq.dev/en/stable/userguide/configuration.html). The row of a task is the truth, so a message

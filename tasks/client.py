@@ -24,7 +24,7 @@ _TIMEOUT = httpx.Timeout(30, connect=5)
 
 
 class ClientError(Exception):
-    """The server cannot be reached or refuses the request. The text tells a person what to do."""
+    """The server cannot be reached or refuses the request. The text says what to do."""
 
 
 class RemoteTask:

@@ -36,7 +36,7 @@ class KindUnknown(TaskError):
     """This process does not know the task's kind, and leaves the task to a process that does."""
 
 
-# These tell a worker that its attempt no longer counts.
+# A worker that gets one of these knows that its attempt no longer counts.
 ATTEMPT_OVER = (TaskNotFound, TaskAlreadyFinished, StaleAttempt)
 
 

@@ -13,7 +13,7 @@ from tasks.exceptions import TaskNotFound
 from tasks.registry import get_registry
 from tasks.utils.lazy import Lazy
 
-# A subscription to all tasks that has so many changes to read misses the others.
+# A subscription with so many unread changes misses further ones.
 MAX_UNREAD = 1000
 
 IsNews = Callable[[TaskEntry], bool]
@@ -115,7 +115,7 @@ class Subscription:
 def until(subscription: Subscription, task_id: UUID, is_news: IsNews, seconds: float) -> Iterator[float]:
     """Wait until `is_news` is true of the entry, `seconds` at most.
 
-    Yields how long to wait for the next change; whoever iterates waits, in whatever way it can.
+    Yields how long to wait for the next change; the iterating code does the waiting, in a thread or on an event loop.
     """
     deadline = time.monotonic() + seconds
     while True:

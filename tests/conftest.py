@@ -66,7 +66,7 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="session")
 def client() -> Client:
-    """One for all tests: each new one would load the middleware and look for every static file anew."""
+    """One for all tests: a new one loads the middleware and looks for every static file again."""
     return Client()
 
 

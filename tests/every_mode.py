@@ -1,6 +1,6 @@
 """The tests of HTTP in each mode but memory, a run for each: `python -m tests.every_mode [OPTIONS OF PYTEST]`.
 
-Servers are looked for where TEST_DATABASE_URL, TEST_REDIS_URL and TEST_RABBITMQ_URL say, or at their usual addresses. A
+The servers are those of TEST_DATABASE_URL, TEST_REDIS_URL and TEST_RABBITMQ_URL, or at their default addresses. A
 mode without its servers is left out, which fails with REQUIRE_SERVICES=1.
 """
 

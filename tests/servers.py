@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from tests.helpers import PROJECT, clean_environment, wait_for
 
-# How a server is told to measure its coverage; conftest.py fills it.
+# The variables with which a server measures its coverage; conftest.py fills it.
 coverage: dict[str, str] = {}
-# What tells a server where the tasks are kept and done; conftest.py fills it.
+# The variables of the mode in which a server runs; conftest.py fills it.
 mode: dict[str, str] = {}
 
 

@@ -26,7 +26,7 @@ SETTINGS = {
     "COVERAGE_PROCESS_CONFIG": "",
 }
 StartBackup = Callable[[Server, str], Path]
-# The timeouts of the page are a tenth of their usual length.
+# The timeouts of the page are a tenth of their normal length.
 SHORT_TIMEOUTS = "const original = setTimeout; window.setTimeout = (call, delay) => original(call, delay / 10);"
 CODE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 

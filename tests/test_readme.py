@@ -90,7 +90,7 @@ def printed_by(commands: list[str], port: int, home: Path) -> list[str]:
 
 
 def lines(text: str) -> list[str]:
-    """The lines, with a mark in place of what another run prints otherwise."""
+    """The lines, with a mark in place of parts that differ from run to run."""
     masked = [_VARIES.sub("~", line) for line in text.splitlines()]
     return [_SO_FAR.sub(r'"\1":~', line) if '"status":"pending"' in line else line for line in masked]
 

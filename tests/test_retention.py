@@ -138,21 +138,21 @@ def test_a_storage_that_cannot_be_listed_does_not_stop_the_sweeps(
     assert len(calls) == 1
 
 
-def test_the_registry_is_asked_only_for_files_that_are_old_enough(
+def test_the_registry_is_requested_only_for_files_that_are_old_enough(
     settings: LazySettings, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"task_{uuid.uuid4()}.json" for _ in range(5)]
     for name in names:
         default_storage.save(name, ContentFile("x"))
     os.utime(files / names[0], (time.time() - 2 * settings.TASK_RETENTION_SECONDS,) * 2)
-    asked: list[uuid.UUID] = []
+    requested: list[uuid.UUID] = []
     get = get_registry().get
 
     def recorded(task_id: uuid.UUID) -> TaskEntry:
-        asked.append(task_id)
+        requested.append(task_id)
         return get(task_id)
 
     monkeypatch.setattr(get_registry(), "get", recorded)
     retention.delete_leftover_files()
-    assert [f"task_{task_id}.json" for task_id in asked] == names[:1]
+    assert [f"task_{task_id}.json" for task_id in requested] == names[:1]
     assert {file.name for file in files.iterdir()} == set(names[1:])

@@ -24,7 +24,7 @@ class Dispatcher(Protocol):
     """Whether it refuses further tasks."""
 
     def start(self) -> None:
-        """Start the periodic work of a process that serves; otherwise the first task starts it."""
+        """Start the periodic work of a process that serves. Without this call the first task starts it."""
 
     def dispatch(self, entry: TaskEntry) -> None:
         """Run the task, once its `delay` is over. Never waits for a worker.

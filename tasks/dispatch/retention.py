@@ -33,7 +33,7 @@ class _Retention:
     def run(self) -> None:
         sweep()
         if time.monotonic() >= self._leftovers_at:
-            # Set first: a storage that cannot be listed is not asked every second.
+            # Set first, so that a storage that cannot be listed is not tried every second.
             self._leftovers_at = time.monotonic() + _LEFTOVER_SECONDS
             delete_leftover_files()
 

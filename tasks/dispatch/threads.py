@@ -79,8 +79,10 @@ class ThreadDispatcher:
         self._lane_by_kind[entry.kind].stop(entry.id)
 
     def retry_after(self, entry: TaskEntry) -> int:
-        delayed = self._delayed.get(entry.id)
-        seconds = self._lane_by_kind[entry.kind].seconds_left(entry) if delayed is None else delayed.when - time.monotonic()
+        if delayed := self._delayed.get(entry.id):
+            seconds = delayed.when - time.monotonic()
+        else:
+            seconds = self._lane_by_kind[entry.kind].seconds_left(entry)
         return max(1, min(round(seconds), _MAX_RETRY_AFTER))
 
     def drain(self, timeout: float) -> bool:

@@ -31,7 +31,7 @@ class Leases(Protocol):
     """Which process owns which pending task, where several processes share a registry.
 
     The process that added, claimed or acquired a task owns it, until the task ends or the process releases it. A
-    process that sends no heartbeat for TASK_LEASE_SECONDS loses what it owns to others.
+    process that sends no heartbeat for TASK_LEASE_SECONDS no longer owns them: others take them over.
     """
 
     @property
@@ -45,7 +45,7 @@ class Leases(Protocol):
         """The pending tasks that this process owns."""
 
     def release(self, task_ids: Collection[UUID]) -> None:
-        """Give up waiting tasks that this process owns, for any process to acquire."""
+        """Release waiting tasks that this process owns, for any process to acquire."""
 
     def acquire(self, limit: int, kinds: Collection[str]) -> list[TaskEntry]:
         """Acquire at most `limit` waiting tasks of those kinds that are available and no live process owns."""

@@ -29,7 +29,7 @@ class MemoryRegistry:
         self._lock = threading.Lock()
         self._entries: dict[UUID, TaskEntry] = {}
         self._by_key: dict[str, UUID] = {}
-        # Sorted; may also hold some that were dropped.
+        # Sorted; some may be of entries that were dropped.
         self._positions: list[Position] = []
         # In the order in which they ended, which is the order in which they expire.
         self._ended: OrderedDict[UUID, datetime] = OrderedDict()

@@ -39,7 +39,7 @@ class Notifier:
                 callback(task_id)
 
     def notify_all(self) -> None:
-        """Tell every subscriber that it may have missed changes, and has to look again."""
+        """Notify every subscriber that it may have missed changes, and has to look again."""
         with self._lock:
             subscribed = list(self._callbacks.values())
         for callbacks in subscribed:
@@ -47,7 +47,7 @@ class Notifier:
                 callback(None)
 
     def close(self) -> None:
-        """Tell every subscriber to look again, for the last time."""
+        """Notify every subscriber for the last time."""
         self.notify_all()
         with self._lock:
             self._callbacks.clear()

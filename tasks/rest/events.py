@@ -22,7 +22,7 @@ _RETRY = b"retry: 1000\n\n"
 _RETRY_LATER = b"retry: 5000\n\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
 _RELOAD = b"event: reload\ndata: {}\n\n"
-# The stream of all tasks collects changes for so long.
+# The stream of all tasks collects changes during this time.
 _GATHER_SECONDS = 0.1
 
 

@@ -54,7 +54,7 @@ def page(request: Request, find: Callable[..., list[TaskEntry]]) -> dict[str, An
     """
     cursor = Cursor.of(request)
     is_after = cursor is not None and cursor.is_after
-    # One more than is shown tells whether there is a further page.
+    # One more than the page shows, to know whether there is a further page.
     found = find(PAGE_SIZE + 1, **({} if cursor is None else {"after" if is_after else "before": cursor.position}))
     has_more = len(found) > PAGE_SIZE
     results = found[-PAGE_SIZE:] if is_after else found[:PAGE_SIZE]

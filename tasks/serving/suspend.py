@@ -17,7 +17,7 @@ from tasks.waiting import Subscription
 
 CAN_SUSPEND = "tasks.can_suspend"
 RESUMED = "tasks.resumed"
-# In the environ: a function that tells whether the client has disconnected, where the server can tell.
+# In the environ: a function that returns whether the client has disconnected, where the server can know.
 IS_GONE = "tasks.is_gone"
 _CHECK_SECONDS = 1
 

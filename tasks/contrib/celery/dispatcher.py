@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_RETRY_AFTER = 30
 _STOPPED_RETRY_AFTER = 60
-# Code that ignores its time limit loses its process so many seconds later.
+# The process of code that ignores its time limit is killed so many seconds later.
 _SOFT_LIMIT_LATE_SECONDS = 0.2
 _HARD_LIMIT_LATE_SECONDS = 2
 # Messages within such a pause after others were published are published together, which costs less on Redis.

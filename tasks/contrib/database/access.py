@@ -18,6 +18,6 @@ def database_access() -> Iterator[None]:
             connection.close()
         raise RegistryUnavailable from error
     finally:
-        # A thread that runs the code of a kind would otherwise keep one of the few for as long as that runs.
+        # Else a thread that runs the code of a kind would keep one of the few connections for as long as that runs.
         if connection.settings_dict["CONN_MAX_AGE"] == 0 and not connection.in_atomic_block:
             connection.close()

@@ -22,7 +22,7 @@ from tasks.utils.lazy import RunOnce
 logger = logging.getLogger(__name__)
 
 CHANNEL = "tasks_changed"
-# What a notification may hold, less some (https://www.postgresql.org/docs/current/sql-notify.html).
+# The size limit of a notification, less a margin (https://www.postgresql.org/docs/current/sql-notify.html).
 _PAYLOAD_CHARACTERS = 7500
 _MAX_OUTBOX = 100_000
 # Changes within such a pause after a notification go out together.

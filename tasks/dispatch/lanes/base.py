@@ -145,7 +145,7 @@ class Lane(ABC):
                 self._interrupt(work)
 
     def _finish(self, run: Run) -> bool:
-        """Free the slot of a run whose code has returned; False where it had lost its slot before."""
+        """Free the slot of a run whose code has returned; False where it was orphaned before."""
         with self._lock:
             run.work = None
             kept = self._running.get(run.task_id) is run

@@ -95,11 +95,11 @@ class ThreadLane(Lane):
         with self._lock:
             while (run := self._begin()) is None and not self._closed:
                 self._idle_threads += 1
-                self._work_ready.wait()  # whoever notifies has counted one idle thread less
+                self._work_ready.wait()  # the notifying thread has counted one idle thread less
             return run
 
     def _attempt(self, run: Run, worker: ThreadWorker) -> bool:
-        """Run one task; False where it lost its slot meanwhile, which then is another thread's."""
+        """Run one task; False where it was orphaned meanwhile, so that another thread has its slot."""
         try:
             entry = self._claim(run)
             if entry is not None:
