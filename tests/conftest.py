@@ -16,6 +16,16 @@ from tests import kinds, modes, servers
 from tests.helpers import Api, wait_for
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the longest tests evenly, after the shuffle, so that each process of a run begins with one of them."""
+    longest = [item for item in items if item.path.stem == "test_databases"]
+    for item in longest:
+        items.remove(item)
+    for number, item in enumerate(longest):
+        items.insert(number * (len(items) + 1) // len(longest), item)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _only_servers_are_measured() -> None:
     """Tell no other process to measure its coverage, since it takes each of them its time."""
@@ -56,9 +66,9 @@ def _fresh(settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     get_registry.reset()
     get_dispatcher.reset()
     get_waiter_limit.reset()
-    with modes.fresh_worker():
-        yield
-        kinds.gate.set()
+    modes.stop_cancelled_coroutines()
+    yield
+    kinds.gate.set()
     get_dispatcher().drain(timeout=0)
     get_registry().close()
     wait_for(lambda: get_waiter_limit().in_use == 0)  # no waiter is left over, whatever happened

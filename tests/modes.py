@@ -6,12 +6,13 @@ Without them, in memory and in threads.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
+from uuid import UUID
 
 import pytest
 from django.conf import settings
 from django.db import connection
 
-from tasks.registry import Registry
+from tasks.registry import Registry, get_registry
 
 HAS_DATABASE = bool(settings.HAS_DATABASE)
 HAS_BROKER = bool(settings.CELERY_BROKER_URL)
@@ -56,25 +57,28 @@ def celery_worker() -> Iterator[None]:
     from celery.contrib.testing.worker import start_worker  # noqa: PLC0415 - an optional part of the service
 
     from taskproject.celery import app  # noqa: PLC0415 - the same
+    from tasks.contrib.celery.worker import get_worker  # noqa: PLC0415 - the same
 
+    # Each test has a registry and a dispatcher of its own, which this worker would not know.
+    get_worker().stop()
     app.control.purge()
     # A worker that has not ended by then ends with this process.
     with suppress(RuntimeError), start_worker(app, concurrency=32, pool="threads", perform_ping_check=False):
         yield
 
 
-@contextmanager
-def fresh_worker() -> Iterator[None]:
-    """Where there is a broker, a Worker for one test: it keeps the leases of the test's registry."""
-    if not HAS_BROKER:
-        yield
+def stop_cancelled_coroutines() -> None:
+    """Where there is a broker, let the worker stop coroutines whose task is cancelled in the registry of this test."""
+    leases = get_registry().leases
+    if not HAS_BROKER or leases is None:
         return
     from tasks.contrib.celery.worker import get_worker  # noqa: PLC0415 - an optional part of the service
 
-    get_worker.reset()
-    worker = get_worker()
-    yield
-    worker.stop()
+    def cancel(task_id: UUID | None) -> None:
+        if task_id is not None:
+            get_worker().cancel(task_id)
+
+    leases.cancellations.subscribe(cancel)
 
 
 def end_other_connections() -> None:
