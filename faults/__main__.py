@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from faults import crash_point_kills, kills, outages, stops
 from faults.checks import Verdict
@@ -61,19 +62,26 @@ def main() -> int:
     choices = "\n".join(f"{name:25}{run.__doc__}" for name, run in FAULTS.items())
     parser.add_argument("fault", nargs="*", metavar="FAULT", help=f"by default all of\n{choices}")
     parser.add_argument("--short", action="store_true", help="shorter runs, with fewer kills")
+    parser.add_argument("--jobs", type=int, default=1, help="how many faults run side by side (default: 1)")
     options = parser.parse_args()
     if unknown := set(options.fault) - set(FAULTS):
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}; choose from {', '.join(FAULTS)}")
-    verdicts = []
-    for name in options.fault or FAULTS:
+    if options.jobs < 1:
+        parser.error("--jobs must be 1 or more")
+
+    def run(name: str) -> Verdict:
         print(f"{name} …", file=sys.stderr, flush=True)
-        try:
-            verdict = FAULTS[name](short=options.short)
-        except Missing as missing:
-            print(f"{name} cannot run: {missing}", file=sys.stderr)
-            return _MISSING
+        verdict = FAULTS[name](short=options.short)
         print(f"{name}: the journal is {verdict.journal}", file=sys.stderr, flush=True)
-        verdicts.append(verdict)
+        return verdict
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
+            verdicts = list(pool.map(run, options.fault or FAULTS))
+        except Missing as missing:
+            pool.shutdown(cancel_futures=True)
+            print(f"The faults cannot run: {missing}", file=sys.stderr)
+            return _MISSING
     _print_row(_COLUMNS)
     _print_row(("---",) * len(_COLUMNS))
     for verdict in verdicts:
