@@ -120,22 +120,28 @@ def test_a_file_that_cannot_be_deleted_does_not_keep_the_others_of_its_purge(
     assert list(files.iterdir()) == []
 
 
+class UnlistableStorage(FileSystemStorage):
+    def __init__(self, location: Path) -> None:
+        super().__init__(location)
+        self.calls = 0
+
+    def listdir(self, path: str) -> NoReturn:
+        self.calls += 1
+        raise NotImplementedError("This storage cannot list its files.")
+
+
 def test_a_storage_that_cannot_be_listed_does_not_stop_the_sweeps(
     api: Api, settings: LazySettings, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[str] = []
-
-    def fail(_: object, path: str) -> NoReturn:
-        calls.append(path)
-        raise NotImplementedError("This storage cannot list its files.")
-
-    monkeypatch.setattr(FileSystemStorage, "listdir", fail)
+    storage = UnlistableStorage(files)
+    monkeypatch.setattr(retention, "default_storage", storage)
     settings.TASK_MAX_ENTRIES = 1
-    first = api.wait(api.create("thread", do="save"))["file_path"].removeprefix("files/")
-    wait_for(lambda: calls)
-    api.wait(api.create("async"))
-    wait_for(lambda: not (files / first).exists())
-    assert len(calls) == 1
+    for _ in range(3):
+        api.wait(api.create("thread", do="save"))
+        wait_for(lambda: storage.calls)
+        api.wait(api.create("async"))
+        wait_for(lambda: not any(files.iterdir()))
+    assert storage.calls == 1
 
 
 def test_the_registry_is_requested_only_for_files_that_are_old_enough(

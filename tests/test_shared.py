@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.conf import LazySettings
-from django.core.files.storage import FileSystemStorage
 
-from tasks.dispatch import get_dispatcher, recovery, runner
+from tasks.dispatch import get_dispatcher, recovery, retention, runner
 from tasks.dispatch.recovery import LeaseReconciler
 from tasks.entry import Status, TaskEntry, TaskFailure
 from tasks.exceptions import StaleAttempt
@@ -211,11 +211,11 @@ def test_seconds_in_state_counts_from_the_start_of_the_attempt() -> None:
 def test_a_storage_that_cannot_be_listed_does_not_stop_recovery(
     one: Registry, other: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> NoReturn:
-        raise OSError("The folder of the files is away.")
-
-    monkeypatch.setattr(FileSystemStorage, "listdir", fail)
+    storage = Mock()
+    storage.listdir.side_effect = OSError("The folder of the files is away.")
+    monkeypatch.setattr(retention, "default_storage", storage)
     entry = other.add(new_entry(kind="echo"))
     leases(other).release([entry.id])
     get_dispatcher().start()
     wait_for(lambda: one.get(entry.id).ended)
+    wait_for(lambda: storage.listdir.called)
