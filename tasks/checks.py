@@ -11,6 +11,29 @@ _OLDEST_POSTGRESQL = 15
 
 
 @register
+def check_registry(**_: Any) -> list[CheckMessage]:
+    """Whether TASK_REGISTRY names a registry, and one that works with the broker."""
+    backend = settings.TASK_REGISTRY
+    if not isinstance(backend, dict) or "BACKEND" not in backend:
+        return [
+            Error(
+                "TASK_REGISTRY names no registry.",
+                hint="Set it to a dictionary, as in {'BACKEND': 'tasks.registry.memory.MemoryRegistry'}.",
+                id="tasks.E003",
+            )
+        ]
+    if settings.CELERY_BROKER_URL and "redelivery_seconds" not in backend.get("OPTIONS", {}):
+        return [
+            Error(
+                "CELERY_BROKER_URL is set, and TASK_REGISTRY does not say when to deliver a message again.",
+                hint="Add 'OPTIONS': {'redelivery_seconds': (15, 60)} to TASK_REGISTRY.",
+                id="tasks.E004",
+            )
+        ]
+    return []
+
+
+@register
 def check_mode(**_: Any) -> list[CheckMessage]:
     """Whether the settings for the database and the broker can work together."""
     if not settings.CELERY_BROKER_URL:

@@ -76,6 +76,21 @@ def test_a_broker_without_a_database_server_is_refused(
     assert hint in str(error.hint)
 
 
+@pytest.mark.parametrize(
+    ("registry", "hint"),
+    [
+        ("tasks.registry.memory.MemoryRegistry", "Set it to a dictionary"),
+        ({}, "Set it to a dictionary"),
+        ({"BACKEND": "tasks.contrib.database.registry.DatabaseRegistry"}, "'redelivery_seconds': (15, 60)"),
+    ],
+)
+def test_a_registry_that_cannot_work_is_refused(settings: LazySettings, registry: object, hint: str) -> None:
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1"
+    settings.TASK_REGISTRY = registry
+    [error] = checks.check_registry()
+    assert hint in str(error.hint)
+
+
 def test_a_database_without_its_tables_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/tasks.sqlite3"
     assert "Run `python manage.py migrate`" in refused(*SERVE, DATABASE_URL=url)

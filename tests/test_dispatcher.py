@@ -1,12 +1,14 @@
 """The contract of a dispatcher. Add another implementation to the parameters of the fixture."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 
 from tasks.dispatch import Dispatcher
 from tasks.dispatch.immediate import ImmediateDispatcher
@@ -165,6 +167,22 @@ def test_a_coroutine_that_is_interrupted_by_a_drain_can_clean_up(thread_dispatch
     wait_for(lambda: get_registry().get(entry.id).message)
     assert not thread_dispatcher.drain(timeout=0)
     assert kinds.tidied.wait(5)
+
+
+@modes.alone
+def test_a_drain_does_not_wait_for_threads_that_nothing_can_stop(settings: LazySettings) -> None:
+    settings.TASK_THREADS = 1
+    dispatcher = ThreadDispatcher()
+    orphan, running = (stored("thread", do="sleep", seconds=20) for _ in range(2))
+    dispatcher.dispatch(orphan)
+    wait_for(lambda: is_started(orphan))
+    dispatcher.cancel(get_registry().change(orphan.id, TaskEntry.cancelled))
+    dispatcher.dispatch(running)
+    wait_for(lambda: is_started(running))
+    begin = time.monotonic()
+    assert not dispatcher.drain(timeout=0)
+    assert time.monotonic() - begin < 3
+    assert get_registry().get(running.id).ended
 
 
 @modes.alone

@@ -159,6 +159,13 @@ def test_options_name_the_methods_of_the_endpoint(client: Client, path: str) -> 
         assert (refused.status_code, set(refused["Allow"].split(", "))) == (405, allowed)
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/json", "image/png"])
+def test_the_documentation_is_a_page_and_its_options_are_json(client: Client, accept: str) -> None:
+    options: Any = client.options("/docs", headers={"Accept": accept})
+    assert (options.status_code, options["Content-Type"]) == (200, "application/json")
+    assert client.get("/docs", headers={"Accept": accept}).status_code == (200 if accept == "text/html" else 406)
+
+
 @modes.before_the_registry
 @pytest.mark.parametrize(("method", "path"), [("get", "/tasks"), ("Post", "/create-task"), ("dELETE", "/nowhere")])
 def test_a_method_that_is_not_in_upper_case_is_refused(api: Api, method: str, path: str) -> None:

@@ -35,7 +35,11 @@ class _Retention:
         if time.monotonic() >= self._leftovers_at:
             # Set first, so that a storage that cannot be listed is not tried every second.
             self._leftovers_at = time.monotonic() + _LEFTOVER_SECONDS
-            delete_leftover_files()
+            try:
+                delete_leftover_files()
+            except RegistryUnavailable:
+                self._leftovers_at = 0
+                raise
 
 
 def sweep() -> None:
@@ -74,5 +78,7 @@ def _try(file_name: str, delete: Callable[[str], None]) -> None:
         delete(file_name)
     except RegistryUnavailable:
         raise
+    except FileNotFoundError:
+        pass  # another process has deleted it
     except Exception as error:  # noqa: BLE001 - each storage has its own
         logger.warning("The result file %s could not be deleted, and will be retried: %s", file_name, error)

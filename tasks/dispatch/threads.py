@@ -101,6 +101,7 @@ class ThreadDispatcher:
             self._give_up(running)
             for task_id in running:
                 lane.stop(task_id)
+        for lane in lanes:
             lane.shut_down()
         self._timer.clear()
         for service in self._services:

@@ -21,7 +21,6 @@ from tasks.exceptions import (
 )
 from tasks.rest.parsers import BodyTooLarge
 from tasks.rest.renderers import BrowsableAPIRenderer, JSONRenderer
-from tasks.serving.suspend import Suspend
 from tasks.utils.problem import MEDIA_TYPE, problem
 
 logger = logging.getLogger(__name__)
@@ -32,10 +31,8 @@ _UNAVAILABLE_SECONDS = 5
 _CRASHED = "The server failed to process this request, and has logged the error. Retry later."
 
 
-def exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponseBase:
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     """REST framework's hook: the response to anything that a view raises."""
-    if isinstance(error, Suspend):
-        return error.response
     body, headers = _problem(error, context)
     request = context["request"]
     if not isinstance(getattr(request, "accepted_renderer", None), JSONRenderer | BrowsableAPIRenderer):

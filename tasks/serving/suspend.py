@@ -25,7 +25,7 @@ Steps = Iterator[float | bytes]
 
 
 class Suspend(Exception):
-    """A view raises it to have its request suspended; REST framework's exception handler answers with `response`."""
+    """A view raises it to suspend its request; its hook for exceptions responds with `response`."""
 
     def __init__(self, response: "SuspendedResponse") -> None:
         super().__init__()

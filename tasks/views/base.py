@@ -14,7 +14,7 @@ from tasks.kinds.base import TaskKind
 from tasks.registry import get_registry
 from tasks.rest.events import EventStreamRenderer
 from tasks.rest.headers import Wait
-from tasks.serving.suspend import RESUMED, suspend
+from tasks.serving.suspend import RESUMED, Suspend, suspend
 from tasks.waiting import IsNews, Subscription, until
 
 # Parsers keep no state, so every request shares them.
@@ -41,6 +41,10 @@ class KindView(APIView):
 
     def get_parsers(self) -> list[Any]:
         return _parsers
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """REST framework's hook: a suspended request gets its placeholder, and an error its problem."""
+        return exc.response if isinstance(exc, Suspend) else super().handle_exception(exc)
 
     def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         response: Response = super().options(request, *args, **kwargs)

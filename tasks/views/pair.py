@@ -51,8 +51,9 @@ class CreateView(KindView):
         wait = headers.Wait.of(request)  # refuses a malformed one before anything is stored
         resumed: SuspendedResponse | None = request.META.get(RESUMED)
         if resumed is None:
-            new_id, key = uuid4(), headers.idempotency_key(request)
-            entry = service.create(self.kind, request.data, idempotency_key=key, task_id=new_id)
+            new_id, payload = uuid4(), request.data
+            key = headers.idempotency_key(request)
+            entry = service.create(self.kind, payload, idempotency_key=key, task_id=new_id)
             is_replay = entry.id != new_id
         else:
             task_id, is_replay = resumed.state

@@ -8,8 +8,8 @@ from django.http import Http404, HttpResponse, JsonResponse
 from django.shortcuts import render
 from drf_spectacular.views import SpectacularSwaggerView
 from prometheus_client import CONTENT_TYPE_LATEST
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from tasks.dispatch import get_dispatcher
@@ -18,7 +18,6 @@ from tasks.kinds.base import CREATE_PREFIX, POLL_PREFIX
 from tasks.metrics import exposition
 from tasks.registry import get_registry
 from tasks.rest.renderers import JSONRenderer
-from tasks.utils.problem import MEDIA_TYPE, problem
 from tasks.views.base import FixedMediaTypeView
 
 _NOBODY = UUID(int=0)
@@ -42,13 +41,11 @@ class PageView(FixedMediaTypeView):
 class DocsView(SpectacularSwaggerView):
     """Swagger UI."""
 
-    renderer_classes = [*SpectacularSwaggerView.renderer_classes, JSONRenderer]
-
-    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
-        """REST framework's description of the endpoint, as JSON: the template has no page for it."""
-        request.accepted_renderer = JSONRenderer()
-        response: Response = super().options(request, *args, **kwargs)
-        return response
+    def perform_content_negotiation(self, request: Any, force: bool = False) -> Any:  # noqa: FBT001, FBT002 - DRF gives the signature
+        if request.method == "OPTIONS":
+            # REST framework describes the endpoint, for which the template has no page.
+            return JSONRenderer(), JSONRenderer.media_type
+        return super().perform_content_negotiation(request, force)
 
 
 class MetricsView(FixedMediaTypeView):
@@ -71,6 +68,11 @@ class HealthView(FixedMediaTypeView):
         return JsonResponse({"status": "live"})
 
 
+class NotReady(APIException):
+    status_code = 503
+    default_detail = "The server is stopping and accepts no tasks. Send requests to another server."
+
+
 class ReadyView(FixedMediaTypeView):
     """Whether this process accepts tasks."""
 
@@ -79,8 +81,7 @@ class ReadyView(FixedMediaTypeView):
     def get(self, request: Request) -> HttpResponse:
         """Respond with 200, or with 503 while the server stops or its database cannot be reached."""
         if get_dispatcher().is_stopping:
-            body = problem(503, "The server is stopping and accepts no tasks. Send requests to another server.")
-            return JsonResponse(body, status=503, content_type=MEDIA_TYPE)
+            raise NotReady
         with suppress(TaskNotFound):
             get_registry().get(_NOBODY)
         return JsonResponse({"status": "ready"})

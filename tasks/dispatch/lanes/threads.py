@@ -49,9 +49,12 @@ class ThreadLane(Lane):
             return super().close()
 
     def shut_down(self) -> None:
-        """Wait until the threads have ended, but for orphans: nothing stops a thread that does not check its job."""
+        """Wait until the threads have ended, except those that nothing can stop."""
         with self._ended:
-            self._ended.wait_for(lambda: self._threads <= self._orphaned, _SHUT_DOWN_SECONDS)
+            self._ended.wait_for(lambda: self._threads <= self._unstoppable(), _SHUT_DOWN_SECONDS)
+
+    def _unstoppable(self) -> int:
+        return self._orphaned + (len(self._running) if self.can_orphan else 0)
 
     def _new_worker(self) -> ThreadWorker:
         return ThreadWorker()
